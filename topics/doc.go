@@ -1,0 +1,35 @@
+// Package topics is Beckon's wire contract, version 1: what may stand in a
+// topic, in a message and in a grant, and how what goes wrong is told. Every
+// door and the broker read and write through it, so that a rule stands once.
+// It imports the standard library only and keeps no state.
+//
+//	{root}/v1/{room}/peers/{peer}    presence of a peer, retained
+//	{root}/v1/{room}/to/{dst}/{src}  everything src says to dst
+//	{root}/v1/{room}/all/{src}       what src says to everyone else in the room
+//	{root}/v1/{room}/wake/{dst}      the server: a caller is waiting for dst
+//
+// The sender is the last level, so the broker can prove it; a receiver needs
+// one subscription, {root}/v1/{room}/to/{me}/+; a reply swaps the last two
+// levels. One topic per pair keeps an offer before its candidates.
+//
+// # Where the contract was silent
+//
+// These are the answers this implementation gives, for every door:
+//
+//   - A member name written with escapes ("fr\u006fm") is compared as what it
+//     says. A "session" given twice is refused like a "type" given twice.
+//   - A payload must be UTF-8: a browser closes a WebSocket on anything else.
+//   - A literal level of a filter inside the root must be a name (or a kind of
+//     topic, in its place); other filters are refused as malformed.
+//   - A peer does not receive its own presence: nothing is echoed.
+//   - What is sent to a peer that joined by its presence and whose inbox is
+//     not subscribed yet waits for it for the grace, counted from its join;
+//     then, and later, it is 480. So the order of the two does not matter.
+//   - An [Observer] is no peer: it has no inbox and does not join.
+//   - A connection that lost its last room to another connection of the same
+//     identity is closed, after it was told (409).
+//   - An error about a message that its sender cannot receive, since it never
+//     subscribed to its inbox, is told by the MQTT 5 reason code only.
+//   - Presence is at most [MaxPresence] bytes: everyone in a room gets it.
+//   - A message to the peer "_" other than "ice" is 400.
+package topics

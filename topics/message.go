@@ -1,0 +1,191 @@
+package topics
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// Message is what a door or the broker needs to know of a message; the rest of
+// it travels unread.
+type Message struct {
+	Type    string // "offer"
+	Session string // "" where there is none
+	Routed  bool   // it has routing members of its own, see [Routing]
+}
+
+// The types that the contract gives a meaning to. Types of an application's own
+// begin with "x-".
+const (
+	TypeStart     = "start"
+	TypeOffer     = "offer"
+	TypeAnswer    = "answer"
+	TypeCandidate = "candidate"
+	TypeBye       = "bye"
+	TypeMsg       = "msg"
+	TypeICE       = "ice"
+	TypeHello     = "hello"
+	TypeError     = "error"
+)
+
+// Opens reports whether the message begins a session, if it is not open yet.
+func (m Message) Opens() bool { return m.Type == TypeOffer || m.Type == TypeStart }
+
+// Ends reports whether the message ends its session.
+func (m Message) Ends() bool { return m.Type == TypeBye }
+
+// Routing reports whether name is one of the members that say where a message
+// comes from and goes to. In MQTT the topic says it; JSON over WebSocket has
+// them in the frame.
+func Routing(name []byte) bool {
+	switch string(name) {
+	case "room", "to", "from", "all":
+		return true
+	}
+	return false
+}
+
+// CheckMessage checks the payload of a message that a client sends to a, whose
+// kind is Direct or All, and returns what is to be known of it. The error is an
+// [*Error] (400) that already says which message it is about, as far as it was
+// understood.
+func CheckMessage(payload []byte, a Address) (Message, error) {
+	var m Message
+	var wrong *Error // the first mistake; reading goes on to tell the session
+	note := func(format string, args ...any) {
+		if wrong == nil {
+			wrong = Errorf(BadRequest, format, args...)
+		}
+	}
+	for member, err := range Members(payload) {
+		if err != nil {
+			return m, AsError(err).Of(m, a.Dst)
+		}
+		switch string(member.Name) {
+		case "type":
+			if m.Type != "" {
+				note(`"type" is given twice`)
+			}
+			m.Type = typeOf(member)
+			if m.Type == "" {
+				note(`"type" must be a text that is not empty`)
+			}
+		case "session":
+			if m.Session != "" {
+				note(`"session" is given twice`)
+			}
+			s, ok := member.Text()
+			if !ok || !validSession(s) {
+				note(`"session" must be a text of 1 to 64 letters, digits, '_' and '-', not %s`, quote(string(member.Value)))
+				break
+			}
+			m.Session = s
+		case "from", "to", "room":
+			m.Routed = true
+			if want := a.member(member.Name); !member.is(want) {
+				note("%q in the message is %s, but the topic says %q", member.Name, quote(string(member.Value)), want)
+			}
+		case "all":
+			m.Routed = true
+		}
+	}
+	if wrong == nil {
+		wrong = m.check()
+	}
+	if wrong != nil {
+		return m, wrong.Of(m, a.Dst)
+	}
+	return m, nil
+}
+
+// typeOf returns the type that a member says, without allocating for the known
+// ones.
+func typeOf(member Member) string {
+	for _, t := range [...]string{TypeCandidate, TypeOffer, TypeAnswer, TypeBye, TypeStart, TypeMsg, TypeICE} {
+		if len(member.Value) == len(t)+2 && string(member.Value[1:len(t)+1]) == t {
+			return t
+		}
+	}
+	t, _ := member.Text()
+	return t
+}
+
+// check says what is wrong with the members that a message needs.
+func (m Message) check() *Error {
+	switch m.Type {
+	case TypeStart, TypeOffer, TypeAnswer, TypeCandidate, TypeBye:
+		if m.Session == "" {
+			return Errorf(BadRequest, `%s needs a "session", chosen by whoever begins the call`, m.Type)
+		}
+	case TypeMsg, TypeICE:
+	case TypeHello, TypeError:
+		return Errorf(BadRequest, "only the server sends %s", m.Type)
+	case "":
+		return Errorf(BadRequest, `the message has no "type"`)
+	default:
+		if !strings.HasPrefix(m.Type, "x-") || len(m.Type) > MaxName {
+			return Errorf(BadRequest, `type %s is not known; types of your own begin with "x-" and have at most %d bytes`, quote(m.Type), MaxName)
+		}
+	}
+	return nil
+}
+
+// member is what the address says for a routing member.
+func (a Address) member(name []byte) string {
+	switch string(name) {
+	case "room":
+		return a.Room
+	case "from":
+		return a.Src
+	default:
+		return a.Dst
+	}
+}
+
+// is reports whether the member is the JSON text of s.
+func (m Member) is(s string) bool {
+	text, ok := m.Text()
+	return ok && text == s
+}
+
+// Delivery is a message or a presence that arrives at a peer.
+type Delivery struct {
+	Address
+	Payload  []byte // shared between receivers: not to be changed
+	Message         // what is known of it; zero for a presence
+	Retained bool   // a presence that stood before the subscription
+}
+
+// Bye is the message that ends session in the name of a peer that vanished.
+func Bye(session string) []byte {
+	return []byte(`{"type":"bye","session":"` + session + `","reason":"gone"}`)
+}
+
+// ICEServer is one entry of RTCConfiguration.iceServers (W3C WebRTC, 4.2.2).
+type ICEServer struct {
+	URLs       []string `json:"urls"`
+	Username   string   `json:"username,omitempty"`
+	Credential string   `json:"credential,omitempty"`
+}
+
+// Hello is what the server says once to a peer that joined, and, as Type
+// "ice", to one that asks for ICE servers.
+type Hello struct {
+	Type       string      `json:"type"`
+	Room       string      `json:"room,omitempty"`
+	Peer       string      `json:"peer,omitempty"`
+	ICEServers []ICEServer `json:"iceServers"`
+	TTL        int         `json:"ttl"`           // seconds that the credentials last
+	Max        int         `json:"max,omitempty"` // bytes of the longest message
+}
+
+// Payload is the message as it travels.
+func (h Hello) Payload() []byte {
+	if h.ICEServers == nil {
+		h.ICEServers = []ICEServer{}
+	}
+	p, err := json.Marshal(h)
+	if err != nil {
+		panic(err) // text and numbers only
+	}
+	return p
+}
