@@ -1,0 +1,259 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/beckon-rtc/beckon/broker/guard"
+	"github.com/beckon-rtc/beckon/topics"
+	mqtt "github.com/mochi-mqtt/server/v2"
+)
+
+// Config says how a Broker behaves. Of every number, zero stands for the
+// default and a negative one for none.
+type Config struct {
+	// Authenticate turns what a client showed into an identity. Required. Its
+	// error, an [*topics.Error], is for the client to see.
+	Authenticate func(context.Context, topics.Credentials) (topics.Identity, error)
+
+	Root        topics.Root   // first level of the topics; "rtc"
+	Grace       time.Duration // how long a peer may come back after its connection was lost; 5 s
+	MaxMessage  int           // bytes of a message; 64 KiB
+	MaxSessions int           // sessions open per peer; 64
+	MaxPeers    int           // peers of a room; 1,000
+	MaxRooms    int           // rooms of a connection; 32
+	MaxHeld     int           // messages that wait for a peer that is expected back; 64
+	Queue       int           // bytes waiting to be written to an MQTT connection; 1 MiB
+	Write       time.Duration // one write to an MQTT connection waits at most; 5 s
+	Handshake   time.Duration // from accepting a connection to its CONNECT; 10 s
+	Logger      *slog.Logger  // discards by default
+}
+
+func (c Config) withDefaults() (Config, error) {
+	var errs []error
+	if c.Authenticate == nil {
+		errs = append(errs, errors.New("Authenticate is missing"))
+	}
+	if c.Root == "" {
+		c.Root = topics.DefaultRoot
+	}
+	if err := c.Root.Check(); err != nil {
+		errs = append(errs, err)
+	}
+	number := func(n *int, byDefault int) {
+		switch {
+		case *n == 0:
+			*n = byDefault
+		case *n < 0:
+			*n = int(^uint(0) >> 1)
+		}
+	}
+	number(&c.MaxMessage, 64<<10)
+	number(&c.MaxSessions, 64)
+	number(&c.MaxPeers, 1000)
+	number(&c.MaxRooms, 32)
+	number(&c.MaxHeld, 64)
+	number(&c.Queue, 1<<20)
+	if c.Grace == 0 {
+		c.Grace = 5 * time.Second
+	}
+	if c.Handshake == 0 {
+		c.Handshake = 10 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return c, fmt.Errorf("broker: %w", err)
+	}
+	return c, nil
+}
+
+// Broker is the rooms and everyone in them.
+type Broker struct {
+	Config
+	engine   *mqtt.Server
+	limits   guard.Limits
+	rooms    sync.Map                  // string to *room
+	watchers atomic.Pointer[[]*member] // who subscribed across rooms
+	conns    atomic.Uint64             // names connections
+	draining atomic.Bool               // connections that end are no news any more
+
+	mu      sync.Mutex // guards what follows, and changes of watchers
+	clients map[*client]struct{}
+	closed  bool
+	serving sync.WaitGroup // a ServeConn each
+}
+
+// New makes a Broker. It serves nothing by itself: doors hand it connections
+// (ServeConn) and sessions (Connect).
+func New(c Config) (*Broker, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{Config: c, clients: make(map[*client]struct{})}
+	b.watchers.Store(new([]*member))
+	b.limits = guard.Limits{Handshake: c.Handshake, Queue: c.Queue, Write: c.Write}
+	if c.MaxMessage < 1<<27 {
+		// Twice the limit still reaches the room, so that its sender is told
+		// which message was too long instead of being cut off.
+		b.limits.Packet = 2*c.MaxMessage + 4096
+	} else {
+		b.limits.Packet = 1<<28 - 1 // the longest packet of MQTT
+	}
+	if b.engine, err = newEngine(b); err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	return b, nil
+}
+
+// Connect opens a session of id for the door via ("ws", "http"), whose
+// deliveries go to inbox. See bridge.Bus for what the session promises.
+func (b *Broker) Connect(id topics.Identity, via string, inbox func(topics.Delivery) error) (*Session, error) {
+	if err := topics.CheckName("peer", id.Name); err != nil {
+		return nil, err
+	}
+	if b.draining.Load() {
+		return nil, topics.Errorf(topics.Unavailable, "the server is shutting down")
+	}
+	return b.newSession(id, via, &inProcess{inbox: inbox}), nil
+}
+
+// ServeConn speaks MQTT with the client at the other end of conn until one of
+// them ends it. It closes conn.
+func (b *Broker) ServeConn(conn net.Conn) {
+	c := newClient(b, conn)
+	b.mu.Lock()
+	if b.closed || b.draining.Load() {
+		b.mu.Unlock()
+		c.Close()
+		<-c.Done()
+		return
+	}
+	b.clients[c] = struct{}{}
+	b.serving.Add(1)
+	b.mu.Unlock()
+	defer b.serving.Done()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.clients, c)
+	}()
+	c.serve()
+}
+
+// Drain tells every MQTT client that the server is going (DISCONNECT 0x8B in
+// version 5) and waits until they are gone, or until ctx ends. From then on a
+// connection that ends is no news: no presence changes and no session is ended,
+// since media flows from peer to peer and goes on without the server.
+func (b *Broker) Drain(ctx context.Context) {
+	b.draining.Store(true)
+	for _, c := range b.everyone() {
+		c.end(endShutdown)
+	}
+	gone := make(chan struct{})
+	go func() {
+		b.serving.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+	}
+}
+
+// Close ends every connection and waits for them. It is idempotent.
+func (b *Broker) Close() error {
+	b.draining.Store(true)
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	for _, c := range b.everyone() {
+		c.Close()
+	}
+	b.serving.Wait()
+	b.rooms.Range(func(_, r any) bool {
+		r.(*room).stop()
+		return true
+	})
+	return nil
+}
+
+func (b *Broker) everyone() []*client {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]*client, 0, len(b.clients))
+	for c := range b.clients {
+		all = append(all, c)
+	}
+	return all
+}
+
+// enter returns the room of that name, locked; nil if there is none and it is
+// not to be made. The caller ends with [room.leave].
+func (b *Broker) enter(name string, create bool) *room {
+	for {
+		found, ok := b.rooms.Load(name)
+		if !ok {
+			if !create {
+				return nil
+			}
+			found, _ = b.rooms.LoadOrStore(name, newRoom(b, name))
+		}
+		r := found.(*room)
+		r.mu.Lock()
+		if !r.over {
+			return r
+		}
+		r.mu.Unlock() // it ended between the two; there is another, or none
+	}
+}
+
+// watch makes m the subscriber across rooms of its session; unwatch removes it.
+func (b *Broker) watch(m *member) {
+	b.changeWatchers(func(all []*member) []*member {
+		return append(slices.DeleteFunc(all, m.sameSession), m)
+	})
+}
+
+func (b *Broker) unwatch(m *member) {
+	b.changeWatchers(func(all []*member) []*member {
+		return slices.DeleteFunc(all, m.sameSession)
+	})
+}
+
+func (b *Broker) changeWatchers(change func([]*member) []*member) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next := change(slices.Clone(*b.watchers.Load()))
+	b.watchers.Store(&next)
+}
+
+// hello is what the server tells a peer that joined, and one that asks for ICE
+// servers.
+func (b *Broker) hello(kind, room, peer string) topics.Hello {
+	h := topics.Hello{Type: kind, TTL: 3600}
+	if kind == topics.TypeHello {
+		h.Room, h.Peer, h.Max = room, peer, b.MaxMessage
+	}
+	return h
+}
+
+// lost logs that a message did not reach its receiver: a call that fails for it
+// is news to the operator, the rest is not.
+func (b *Broker) lost(m *message, why *topics.Error) {
+	level := slog.LevelDebug
+	if m.Opens() || m.Type == topics.TypeAnswer {
+		level = slog.LevelInfo
+	}
+	b.Logger.Log(context.Background(), level, "not delivered", "room", m.Room, "peer", m.Src, "to", why.To,
+		"session", m.Session, "type", m.Type, "code", int(why.Code), "why", why.Message)
+}

@@ -1,0 +1,374 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/beckon-rtc/beckon/broker/guard"
+	"github.com/beckon-rtc/beckon/topics"
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// sendWindow is how many messages of QoS 1 and 2 a client may leave
+// unacknowledged before further ones wait (MQTT 5, 4.9), unless it asked for
+// fewer.
+const sendWindow = 1024
+
+// client is one MQTT connection: what mochi reads from and writes to, and the
+// receiver of its session.
+//
+// It numbers and counts its outgoing messages itself. mochi has one space of
+// packet identifiers for both directions, in which a client's publish deletes
+// the broker's unacknowledged one.
+type client struct {
+	*guard.Conn
+	broker  *Broker
+	mochi   *mqtt.Client // set by OnConnect
+	session *Session     // nil before
+
+	// Of the packet that is being answered; only the reading goroutine uses them.
+	refused     *refusal
+	acks        []byte // reason codes of a SUBACK or UNSUBACK
+	refusal     string // what the SUBACK says in words
+	askedExpiry bool   // the client asked for a session that outlives the connection
+
+	mu       sync.Mutex // guards what follows
+	window   int
+	corked   bool        // a SUBACK has to go first
+	waiting  []*outgoing // for the cork, or the window
+	bytes    int         // of what is waiting
+	inFlight map[uint16]step
+	lastID   uint16
+}
+
+// refusal is what a publish of the client met with.
+type refusal struct {
+	id  uint16
+	err *topics.Error
+}
+
+// outgoing is a message on its way to a client.
+type outgoing struct {
+	m   *message
+	how reception
+	at  time.Time
+}
+
+// step is what an outgoing message of QoS 1 or 2 waits for.
+type step byte
+
+const (
+	awaitPuback step = iota + 1
+	awaitPubrec
+	awaitPubcomp
+)
+
+func newClient(b *Broker, conn net.Conn) *client {
+	c := &client{broker: b, window: sendWindow}
+	c.Conn = guard.New(conn, b.limits, c.acknowledged)
+	return c
+}
+
+// serve runs the connection until it ends.
+func (c *client) serve() {
+	err := c.establish()
+	_ = c.Close()
+	if guarded := c.Conn.Err(); guarded != nil {
+		err = guarded
+	}
+	remote := c.RemoteAddr().String()
+	if c.session == nil {
+		c.broker.Logger.Debug("not connected", "remote", remote, "via", viaMQTT, "why", fmt.Sprint(err))
+	} else {
+		_, left := c.Left()
+		c.broker.Logger.Debug("disconnected", "conn", c.session.name, "peer", c.session.id.Name, "remote", remote, "left", left, "why", fmt.Sprint(err))
+		// A DISCONNECT is a leave; with reason 0x04 it asks for the will, too
+		// (MQTT 5, 3.14.2.1), which a leave publishes only then.
+		reason, left := c.Left()
+		if left && reason != packets.CodeDisconnectWillMessage.Code {
+			c.session.will = nil
+		}
+		c.session.Close(left)
+		// mochi forgets a client only when all went well.
+		c.broker.engine.Clients.Delete(c.mochi.ID)
+	}
+	<-c.Done()
+}
+
+// establish hands the connection to mochi, whose panics end this connection
+// only.
+func (c *client) establish() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			c.broker.Logger.Error("the MQTT engine failed; the connection is closed", "remote", c.RemoteAddr().String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	return c.broker.engine.EstablishConnection("", c)
+}
+
+// publish takes a publish of the client to its room.
+func (c *client) publish(pk packets.Packet) {
+	c.refused = nil
+	a, err := c.broker.Root.Parse(pk.TopicName)
+	switch {
+	case errors.Is(err, topics.ErrOutside):
+		c.refuse(pk, topics.Errorf(topics.Forbidden, "%s may not publish outside the rooms, to %q", c.session.id.Name, pk.TopicName))
+		return
+	case err != nil:
+		c.refuse(pk, topics.AsError(err))
+		return
+	case pk.FixedHeader.Retain && a.Kind != topics.Presence:
+		err = topics.Errorf(topics.BadRequest, "only a presence is retained, under peers/, not %q", pk.TopicName)
+	default:
+		m := &message{
+			Delivery:   topics.Delivery{Address: a, Payload: pk.Payload},
+			topic:      pk.TopicName,
+			qos:        pk.FixedHeader.Qos,
+			properties: travelling(pk.Properties),
+		}
+		err = c.session.publish(m)
+	}
+	if err != nil {
+		c.refuse(pk, topics.AsError(err))
+		c.tell(a.Room, c.refused.err)
+	}
+}
+
+// refuse notes why a publish failed, for its acknowledgement.
+func (c *client) refuse(pk packets.Packet, err *topics.Error) {
+	c.refused = &refusal{pk.PacketID, err}
+}
+
+// tell sends an error to the client's inbox in a room, if it has one there.
+func (c *client) tell(room string, err *topics.Error) {
+	r := c.broker.enter(room, false)
+	if r == nil {
+		return
+	}
+	defer r.leave()
+	if in := r.members[c.session]; in != nil {
+		r.tell(in, err.Payload(), topics.TypeError)
+	}
+}
+
+// travelling returns the properties of a publish that go with it to its
+// receivers (MQTT 5, 3.3.2.3), nil if there are none.
+func travelling(p packets.Properties) *packets.Properties {
+	t := packets.Properties{
+		PayloadFormat:         p.PayloadFormat,
+		PayloadFormatFlag:     p.PayloadFormatFlag,
+		MessageExpiryInterval: p.MessageExpiryInterval,
+		ContentType:           p.ContentType,
+		ResponseTopic:         p.ResponseTopic,
+		CorrelationData:       p.CorrelationData,
+		User:                  p.User,
+	}
+	if !t.PayloadFormatFlag && t.MessageExpiryInterval == 0 && t.ContentType == "" && t.ResponseTopic == "" && t.CorrelationData == nil && t.User == nil {
+		return nil
+	}
+	return &t
+}
+
+// subscribe makes the subscriptions of a SUBSCRIBE.
+func (c *client) subscribe(pk packets.Packet) {
+	c.mu.Lock()
+	c.corked = true
+	c.mu.Unlock()
+	c.acks, c.refusal = c.acks[:0], ""
+	for _, f := range pk.Filters {
+		err := c.session.subscribe(subscription{
+			text: f.Filter, qos: f.Qos, id: f.Identifier,
+			noLocal: f.NoLocal, retain: f.RetainAsPublished, handling: f.RetainHandling,
+		})
+		ack := f.Qos
+		if err != nil {
+			e := topics.AsError(err)
+			ack = subackCode(e, c.Version())
+			c.refusal = e.Message
+			c.broker.Logger.Info("subscription refused", "conn", c.session.name, "peer", c.session.id.Name, "filter", f.Filter, "why", e.Message)
+		}
+		c.acks = append(c.acks, ack)
+	}
+}
+
+// subackCode is the reason code of a filter that is refused (MQTT 5, 3.9.3; MQTT
+// 3.1.1 knows one only).
+func subackCode(e *topics.Error, version byte) byte {
+	switch {
+	case version < 5:
+		return packets.ErrUnspecifiedError.Code
+	case e.Code == topics.Forbidden:
+		return packets.ErrNotAuthorized.Code
+	case e.Code == topics.BadRequest:
+		return packets.ErrTopicFilterInvalid.Code
+	case e.Code == topics.Busy:
+		return packets.ErrQuotaExceeded.Code
+	default:
+		return packets.ErrUnspecifiedError.Code
+	}
+}
+
+// uncork lets go what waited for the SUBACK.
+func (c *client) uncork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corked = false
+	c.pump()
+}
+
+// deliver sends m to the client, or queues it.
+func (c *client) deliver(m *message, how reception) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.topic == "" { // deliveries of a message are made one after the other, by its room
+		m.topic = c.broker.Root.Topic(m.Address)
+	}
+	out := &outgoing{m: m, how: how, at: time.Now()}
+	if len(c.waiting) == 0 && c.may(out) {
+		return c.write(out)
+	}
+	if c.bytes+len(m.Payload) > c.broker.Queue {
+		return errFull
+	}
+	if c.mochi.Closed() {
+		return errClosed
+	}
+	c.bytes += len(m.Payload) + len(m.topic)
+	c.waiting = append(c.waiting, out)
+	return nil
+}
+
+// may reports whether out can be written now.
+func (c *client) may(out *outgoing) bool {
+	return !c.corked && (out.qos() == 0 || len(c.inFlight) < c.window)
+}
+
+func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
+
+// pump writes what waits, as far as it may. c.mu is held.
+func (c *client) pump() {
+	for len(c.waiting) > 0 && c.may(c.waiting[0]) {
+		out := c.waiting[0]
+		c.waiting[0] = nil
+		c.waiting = c.waiting[1:]
+		c.bytes -= len(out.m.Payload) + len(out.m.topic)
+		if errors.Is(c.write(out), errFull) {
+			// It was accepted, its sender was told so, and it cannot leave: the
+			// client finds out by losing the connection.
+			c.end(endSlow)
+			return
+		}
+	}
+	if len(c.waiting) == 0 {
+		c.waiting = nil
+	}
+}
+
+// write writes a PUBLISH. c.mu is held.
+func (c *client) write(out *outgoing) error {
+	m := out.m
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{
+			Type:   packets.Publish,
+			Qos:    out.qos(),
+			Retain: out.how.retain && m.Kind == topics.Presence,
+		},
+		TopicName: m.topic,
+		Payload:   m.Payload,
+	}
+	if m.properties != nil {
+		pk.Properties = *m.properties
+		if expiry := int64(m.properties.MessageExpiryInterval); expiry > 0 { // MQTT 5, 3.3.2.3.3
+			pk.Properties.MessageExpiryInterval = uint32(max(1, expiry-int64(time.Since(out.at)/time.Second)))
+		}
+	}
+	pk.Properties.SubscriptionIdentifier = out.how.ids
+	if pk.FixedHeader.Qos > 0 {
+		pk.PacketID = c.newID(pk.FixedHeader.Qos)
+	}
+	err := c.mochi.WritePacket(pk)
+	switch {
+	case err == nil:
+		return nil
+	case pk.PacketID != 0:
+		delete(c.inFlight, pk.PacketID)
+	}
+	switch {
+	case errors.Is(err, guard.ErrQueueFull):
+		return errFull
+	case errors.Is(err, packets.ErrPacketTooLarge):
+		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
+			len(m.Payload), c.session.id.Name, c.mochi.Properties.Props.MaximumPacketSize)
+	default:
+		return errClosed
+	}
+}
+
+// newID takes the next packet identifier that is free. The window is smaller
+// than the space of identifiers, so there is one.
+func (c *client) newID(qos byte) uint16 {
+	if c.inFlight == nil {
+		c.inFlight = make(map[uint16]step)
+	}
+	for {
+		c.lastID++
+		if _, taken := c.inFlight[c.lastID]; c.lastID != 0 && !taken {
+			break
+		}
+	}
+	c.inFlight[c.lastID] = awaitPuback
+	if qos == 2 {
+		c.inFlight[c.lastID] = awaitPubrec
+	}
+	return c.lastID
+}
+
+// acknowledged is called by the guard with what the client acknowledges.
+func (c *client) acknowledged(ack guard.Ack) {
+	if c.mochi == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, known := c.inFlight[ack.ID]
+	switch {
+	case ack.Type == packets.Puback && now == awaitPuback,
+		ack.Type == packets.Pubcomp && now == awaitPubcomp,
+		ack.Type == packets.Pubrec && now == awaitPubrec && ack.Reason >= packets.ErrUnspecifiedError.Code:
+		delete(c.inFlight, ack.ID)
+	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
+		c.inFlight[ack.ID] = awaitPubcomp
+		c.release(ack.ID, packets.CodeSuccess)
+	case ack.Type == packets.Pubrec && !known:
+		c.release(ack.ID, packets.ErrPacketIdentifierNotFound)
+	}
+	c.pump()
+}
+
+// release answers a PUBREC [MQTT-4.3.3-4].
+func (c *client) release(id uint16, code packets.Code) {
+	_ = c.mochi.WritePacket(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1},
+		PacketID:    id,
+		ReasonCode:  code.Code,
+	})
+}
+
+// end tells the client why and closes the connection, without waiting for it.
+// MQTT 3.1.1 has no words for it.
+func (c *client) end(why end) {
+	if c.mochi != nil && c.Version() >= 5 {
+		_ = c.mochi.WritePacket(packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
+			ReasonCode:  why.code,
+			Properties:  packets.Properties{ReasonString: why.text},
+		})
+	}
+	_ = c.Close()
+}

@@ -1,0 +1,288 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"github.com/beckon-rtc/beckon/topics"
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// Keep-alive, in seconds. A client that says none gets the usual one, since a
+// connection that nobody hears of would stay a peer for ever.
+const (
+	minKeepAlive     = 10
+	maxKeepAlive     = 600
+	defaultKeepAlive = 60
+)
+
+// newEngine makes the mochi server that speaks MQTT with clients. It is neither
+// served nor closed, since that only starts and ends what is not used of it (its
+// listeners, $SYS topics and expiry): connections come by EstablishConnection
+// and are closed by their owner.
+func newEngine(b *Broker) (*mqtt.Server, error) {
+	can := mqtt.NewDefaultServerCapabilities()
+	can.MaximumClientWritesPending = 1 // unused; by default it is 64 KiB for each client
+	can.TopicAliasMaximum = 0          // the ACL is asked before an alias is resolved
+	can.MaximumSessionExpiryInterval = 0
+	can.Compatibilities.NoInheritedPropertiesOnAck = true
+	server := mqtt.New(&mqtt.Options{
+		Capabilities:            can,
+		ClientNetReadBufferSize: 1024,
+		Logger:                  slog.New(slog.DiscardHandler), // it prints whole packets, passwords among them
+	})
+	// Exactly one hook: of several, each could only widen what another allows.
+	return server, server.AddHook(&hook{broker: b}, nil)
+}
+
+// hook is what mochi asks and tells. A client is found by its connection.
+type hook struct {
+	mqtt.HookBase
+	broker *Broker
+}
+
+func (h *hook) ID() string { return "beckon" }
+
+func (h *hook) Provides(event byte) bool {
+	switch event {
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnAuthPacket, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode,
+		mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnUnsubscribe, mqtt.OnPublish, mqtt.OnPublished:
+		return true
+	}
+	return false
+}
+
+// OnConnect decides about a CONNECT. When it returns an error mochi closes the
+// connection; the CONNACK that says why is sent here.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	c := cl.Net.Conn.(*client)
+	c.mochi = cl
+	if err := h.admit(c, cl, pk); err != nil {
+		code := connackCode(err)
+		h.broker.Logger.Warn("refused", "conn", c.RemoteAddr().String(), "via", viaMQTT, "code", int(topics.AsError(err).Code), "why", err.Error())
+		code.Reason = topics.AsError(err).Message
+		_ = h.broker.engine.SendConnack(cl, code, false, nil)
+		return err
+	}
+	return nil
+}
+
+func (h *hook) admit(c *client, cl *mqtt.Client, pk packets.Packet) error {
+	if pk.Properties.AuthenticationMethod != "" {
+		return errAuthMethod
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), h.broker.Handshake)
+	defer cancel()
+	id, err := h.broker.Authenticate(ctx, topics.Credentials{
+		Username: string(pk.Connect.Username),
+		Password: string(pk.Connect.Password),
+		Name:     pk.Connect.ClientIdentifier,
+		Remote:   addrOf(c.RemoteAddr()),
+	})
+	if err != nil {
+		return err
+	}
+	if err := topics.CheckName("peer", id.Name); err != nil {
+		return err
+	}
+	c.session = h.broker.newSession(id, viaMQTT, c)
+	if pk.Connect.WillFlag {
+		if c.session.will, err = h.will(id, pk); err != nil {
+			return err
+		}
+	}
+	// mochi would publish the will itself, unchecked, and resume sessions by
+	// the client's id, whoever it is: it gets neither.
+	cl.Properties.Will = mqtt.Will{}
+	cl.ID = id.Name + " " + c.session.name
+	cl.Properties.Clean = true
+	cl.Properties.Props.SessionExpiryInterval = 0
+	cl.Properties.Props.TopicAliasMaximum = 0
+	cl.State.Keepalive = min(max(pk.Connect.Keepalive, minKeepAlive), maxKeepAlive)
+	if pk.Connect.Keepalive == 0 {
+		cl.State.Keepalive = defaultKeepAlive
+	}
+	cl.State.ServerKeepalive = cl.State.Keepalive != pk.Connect.Keepalive
+	c.askedExpiry = pk.Properties.SessionExpiryInterval != 0
+	if n := int(pk.Properties.ReceiveMaximum); n > 0 {
+		c.window = min(n, c.window)
+	}
+	c.Admit()
+	h.broker.Logger.Debug("connected", "conn", c.session.name, "peer", id.Name, "via", viaMQTT, "remote", c.RemoteAddr().String(), "version", c.Version())
+	return nil
+}
+
+// will checks a last will like the publish that it will be.
+func (h *hook) will(id topics.Identity, pk packets.Packet) (*message, error) {
+	topic, payload := pk.Connect.WillTopic, pk.Connect.WillPayload
+	a, err := h.broker.Root.Parse(topic)
+	if err != nil {
+		if errors.Is(err, topics.ErrOutside) {
+			err = topics.Errorf(topics.Forbidden, "%s may not have its last will at %q, outside the rooms", id.Name, topic)
+		}
+		return nil, err
+	}
+	if !id.MayPublish(a) {
+		return nil, topics.Errorf(topics.Forbidden, "%s may not have its last will at %q: it may not publish there", id.Name, topic)
+	}
+	m := &message{Delivery: topics.Delivery{Address: a, Payload: payload}, topic: topic, qos: pk.Connect.WillQos}
+	switch {
+	case len(payload) > h.broker.MaxMessage:
+		return nil, topics.Errorf(topics.TooLarge, "the last will has %d bytes, the limit is %d", len(payload), h.broker.MaxMessage)
+	case a.Kind == topics.Presence:
+		_, err = topics.CheckPresence(payload)
+	case pk.Connect.WillRetain:
+		err = topics.Errorf(topics.BadRequest, "a last will is retained at peers/ only, not at %q", topic)
+	default:
+		m.Message, err = topics.CheckMessage(payload, a)
+	}
+	return m, err
+}
+
+// OnConnectAuthenticate is asked after OnConnect, which has decided.
+func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+// OnAuthPacket refuses enhanced authentication (MQTT 5, 4.12): there is none.
+func (h *hook) OnAuthPacket(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	return pk, packets.ErrBadAuthenticationMethod
+}
+
+// OnACLCheck lets every publish pass, since OnPublish decides: a denial here
+// would disconnect a 3.1.1 client. It denies every subscription, after
+// OnSubscribe made it in the room, so that mochi keeps none; OnPacketEncode
+// writes into the SUBACK what became of it.
+func (h *hook) OnACLCheck(_ *mqtt.Client, _ string, write bool) bool { return write }
+
+// OnPacketRead lets a publish to $SYS reach OnPublish, where it is refused like
+// any other: mochi would drop it without an acknowledgement.
+func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type == packets.Publish && pk.TopicName != "" && pk.TopicName[0] == '$' {
+		pk.TopicName = "?" + pk.TopicName
+	}
+	return pk, nil
+}
+
+// OnPublish hands a publish to the room. mochi acknowledges it, and is told not
+// to deliver it.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	cl.Net.Conn.(*client).publish(pk)
+	return pk, packets.CodeSuccessIgnore
+}
+
+// OnPublished ends the QoS 2 exchange of a publish that was refused: its client
+// sends no PUBREL then (MQTT 5, 4.3.3), for which mochi would wait.
+func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
+	c := cl.Net.Conn.(*client)
+	if pk.FixedHeader.Qos == 2 && c.refused != nil && c.Version() >= 5 && c.refused.err.Code.MQTT() >= packets.ErrUnspecifiedError.Code {
+		cl.State.Inflight.Delete(pk.PacketID)
+		cl.State.Inflight.IncreaseReceiveQuota()
+	}
+	c.refused = nil
+}
+
+// OnSubscribe makes the subscriptions. What they deliver at once waits until
+// the SUBACK has been written.
+func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	cl.Net.Conn.(*client).subscribe(pk)
+	return pk
+}
+
+// OnUnsubscribe removes them.
+func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := cl.Net.Conn.(*client)
+	c.acks = c.acks[:0]
+	for _, f := range pk.Filters {
+		ack := packets.CodeNoSubscriptionExisted.Code
+		if c.session.unsubscribe(f.Filter) {
+			ack = packets.CodeSuccess.Code
+		}
+		c.acks = append(c.acks, ack)
+	}
+	return pk
+}
+
+// OnPacketProcessed is called when the answer to a packet has been written.
+func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, _ error) {
+	if pk.FixedHeader.Type == packets.Subscribe {
+		cl.Net.Conn.(*client).uncork()
+	}
+}
+
+// OnPacketEncode puts into the answers what mochi does not know.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := cl.Net.Conn.(*client)
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+		if c.Version() < 5 {
+			pk.ReasonCode = connack3(pk.ReasonCode)
+		}
+		pk.Properties.MaximumPacketSize = uint32(h.broker.limits.Packet)
+		if c.askedExpiry { // MQTT 5, 3.2.2.3.2: the session ends with the connection
+			pk.Properties.SessionExpiryIntervalFlag = true
+		}
+	case packets.Puback, packets.Pubrec:
+		if c.refused != nil && c.refused.id == pk.PacketID {
+			pk.ReasonCode = c.refused.err.Code.MQTT()
+			pk.Properties.ReasonString = c.refused.err.Message
+		}
+	case packets.Suback:
+		pk.ReasonCodes = append([]byte(nil), c.acks...)
+		pk.Properties = packets.Properties{ReasonString: c.refusal}
+	case packets.Unsuback:
+		pk.ReasonCodes = append([]byte(nil), c.acks...)
+		pk.Properties = packets.Properties{}
+	}
+	return pk
+}
+
+// errAuthMethod refuses a CONNECT with an authentication method.
+var errAuthMethod = topics.Errorf(topics.Unauthorized, "there is no enhanced authentication: leave the authentication method out")
+
+// connackCode is the reason code of a CONNACK that refuses (MQTT 5, 3.2.2.2).
+func connackCode(err error) packets.Code {
+	if err == error(errAuthMethod) {
+		return packets.ErrBadAuthenticationMethod
+	}
+	switch topics.AsError(err).Code {
+	case topics.BadRequest:
+		return packets.ErrClientIdentifierNotValid
+	case topics.Unauthorized:
+		return packets.ErrBadUsernameOrPassword
+	case topics.Forbidden:
+		return packets.ErrNotAuthorized
+	case topics.TooLarge:
+		return packets.ErrPacketTooLarge
+	default:
+		return packets.ErrServerUnavailable
+	}
+}
+
+// connack3 translates it into a return code of MQTT 3.1.1 (3.2.2.3). mochi does
+// so for a few of them only, and sends the others as they are.
+func connack3(code byte) byte {
+	switch {
+	case code < packets.ErrUnspecifiedError.Code:
+		return code
+	case code == packets.ErrUnsupportedProtocolVersion.Code:
+		return packets.Err3UnsupportedProtocolVersion.Code
+	case code == packets.ErrBadUsernameOrPassword.Code:
+		return packets.ErrMalformedUsernameOrPassword.Code
+	case code == packets.ErrNotAuthorized.Code:
+		return packets.Err3NotAuthorized.Code
+	case code == packets.ErrServerUnavailable.Code, code == packets.ErrServerBusy.Code:
+		return packets.Err3ServerUnavailable.Code
+	default:
+		return packets.Err3ClientIdentifierNotValid.Code
+	}
+}
+
+func addrOf(a net.Addr) netip.Addr {
+	if ap, err := netip.ParseAddrPort(a.String()); err == nil {
+		return ap.Addr().Unmap()
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,188 @@
+package broker
+
+import (
+	"context"
+	"testing"
+
+	"github.com/beckon-rtc/beckon/topics"
+	paho5 "github.com/eclipse/paho.golang/paho"
+)
+
+// accounts is an Authenticate for tests: who may do what.
+func accounts(_ context.Context, c topics.Credentials) (topics.Identity, error) {
+	grants := map[string][]topics.Grant{
+		"cam1":  {{Room: "garage", Role: topics.Peer}},
+		"alice": {{Room: "garage", Role: topics.Peer}},
+		"vera":  {{Room: "garage", Role: topics.Viewer, Of: "cam1"}},
+		"otto":  {{Room: "garage", Role: topics.Observer}},
+		"ada":   {{Room: "*", Role: topics.Admin}},
+		"desk":  {{Room: "*", Role: topics.Observer}},
+	}
+	g, ok := grants[c.Username]
+	switch {
+	case c.Username == "":
+		return topics.Identity{}, topics.Errorf(topics.Unauthorized, "no user name")
+	case !ok:
+		return topics.Identity{}, topics.Errorf(topics.Forbidden, "%q has no account", c.Username)
+	}
+	return topics.Identity{Name: c.Username, Grants: g, Device: c.Username == "cam1"}, nil
+}
+
+func as(user string) func(*paho5.Connect) {
+	return func(c *paho5.Connect) { c.Username, c.UsernameFlag = user, true }
+}
+
+func TestConnectIsRefusedWithItsReason(t *testing.T) {
+	s := serve(t, Config{Authenticate: accounts})
+	for user, want := range map[string][2]byte{"": {0x86, 4}, "mallory": {0x87, 5}} {
+		c := connect5("x", user)
+		conn := s.dial(t)
+		send(t, conn, c)
+		if got := receive(t, conn); got[0] != 0x20 || got[3] != want[0] {
+			t.Errorf("version 5, user %q: CONNACK % x, want reason %#x", user, got, want[0])
+		}
+		conn = s.dial(t)
+		send(t, conn, connect3("x", user))
+		if got := receive(t, conn); got[0] != 0x20 || got[3] != want[1] {
+			t.Errorf("version 3.1.1, user %q: CONNACK % x, want code %d", user, got, want[1])
+		}
+	}
+}
+
+func TestSubscriptionWiderThanTheGrantIsRefusedAndCarriesNothing(t *testing.T) {
+	s := serve(t, Config{Authenticate: accounts})
+	cam := s.client5(t, "c", as("cam1"))
+	cam.name = "cam1"
+	cam.subscribe(inbox("garage", "cam1")).expect("rtc/v1/garage/to/cam1/_ hello")
+	alice := s.client5(t, "a", as("alice"))
+	alice.name = "alice"
+	alice.subscribe(inbox("garage", "alice")).expect("rtc/v1/garage/to/alice/_ hello")
+	for _, who := range []string{"alice", "vera", "otto"} {
+		for _, f := range []string{
+			"#", "+/#", "rtc/#", "rtc/v1/#", "rtc/+/garage/#", "rtc/v1/+/to/+/+", "rtc/v1/attic/#", "rtc/v1/attic/peers/+",
+			"$SYS/#", "$share/g/#", "$SHARE/g/rtc/v1/#", "+/v1/garage/to/cam1/+", "home/#",
+		} {
+			snoop := s.client5(t, "s", as(who))
+			if code := snoop.trySubscribe(f, 1); code != 0x87 {
+				t.Errorf("%s: SUBACK %#x for %s, want 0x87", who, code, f)
+			}
+			snoop.leave()
+		}
+	}
+	for _, f := range []string{"rtc/v1/garage/#", "rtc/v1/garage/to/+/+", "rtc/v1/garage/to/cam1/+", "$share/g/rtc/v1/garage/to/cam1/+", "rtc/v1/garage/+/+", "rtc/v1/garage/wake/+"} {
+		if code := alice.trySubscribe(f, 1); code != 0x87 {
+			t.Errorf("alice: SUBACK %#x for %s, want 0x87", code, f)
+		}
+	}
+	alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"msg"}`, 1)
+	cam.expect("rtc/v1/garage/to/cam1/alice msg")
+	alice.quiet("garage")
+	three := s.client3(t, "t", user3("vera"))
+	if code := three.trySubscribe("rtc/v1/garage/#", 1); code != 0x80 {
+		t.Errorf("version 3.1.1: SUBACK %#x, want 0x80", code)
+	}
+}
+
+func TestViewerReachesItsCameraOnly(t *testing.T) {
+	s := serve(t, Config{Authenticate: accounts})
+	cam := s.client5(t, "c", as("cam1"))
+	cam.name = "cam1"
+	cam.subscribe(inbox("garage", "cam1"), "rtc/v1/garage/peers/+").expect("rtc/v1/garage/to/cam1/_ hello")
+	vera := s.client5(t, "v", as("vera"))
+	vera.name = "vera"
+	vera.subscribe(inbox("garage", "vera"), "rtc/v1/garage/peers/cam1")
+	vera.expect("rtc/v1/garage/to/vera/_ hello", "rtc/v1/garage/peers/cam1 online")
+	cam.expect("rtc/v1/garage/peers/vera online")
+	for topic, want := range map[string]byte{
+		"rtc/v1/garage/to/cam1/vera":  0,
+		"rtc/v1/garage/to/alice/vera": 0x87,
+		"rtc/v1/garage/all/vera":      0x87,
+		"rtc/v1/attic/to/cam1/vera":   0x87,
+	} {
+		if got := vera.publish(topic, `{"type":"msg"}`, 1); got != want {
+			t.Errorf("%s: reason %#x, want %#x", topic, got, want)
+		}
+	}
+	cam.expect("rtc/v1/garage/to/cam1/vera msg")
+}
+
+func TestObserverSeesEverythingOnceAndSaysNothing(t *testing.T) {
+	s := serve(t, Config{Authenticate: accounts})
+	otto := s.client5(t, "o", as("otto")).subscribe("rtc/v1/garage/#", "rtc/v1/garage/peers/+")
+	desk := s.client5(t, "d", as("desk")).subscribe("rtc/v1/+/to/+/+")
+	cam := s.client5(t, "c", as("cam1"))
+	cam.name = "cam1"
+	cam.subscribe(inbox("garage", "cam1")).expect("rtc/v1/garage/to/cam1/_ hello")
+	alice := s.client5(t, "a", as("alice")).subscribe(inbox("garage", "alice"), "rtc/v1/garage/all/+")
+	alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"offer","session":"k1"}`, 1)
+	alice.publish("rtc/v1/garage/all/alice", `{"type":"msg"}`, 1)
+	otto.expect("rtc/v1/garage/peers/cam1 online", "rtc/v1/garage/peers/alice online", "rtc/v1/garage/to/cam1/alice k1", "rtc/v1/garage/all/alice msg")
+	desk.expect("rtc/v1/garage/to/cam1/alice k1")
+	if got := otto.publish("rtc/v1/garage/all/otto", `{"type":"msg"}`, 1); got != 0x87 {
+		t.Errorf("an observer may publish: reason %#x", got)
+	}
+	late := s.client5(t, "d2", as("desk")).subscribe("rtc/v1/+/peers/+")
+	late.expect("rtc/v1/garage/peers/alice online", "rtc/v1/garage/peers/cam1 online")
+	if desk.trySubscribe("rtc/v1/+/peers/+", 1) > 2 {
+		t.Fatal("not granted")
+	}
+	desk.expect("rtc/v1/garage/peers/alice online", "rtc/v1/garage/peers/cam1 online")
+	cam.leave()
+	desk.until("rtc/v1/garage/peers/cam1 false")
+}
+
+func TestSharedSubscriptionGetsEachMessageOnce(t *testing.T) {
+	s := serve(t, Config{Authenticate: accounts})
+	group := []*mqttPeer{
+		s.client5(t, "o1", as("otto")).subscribe("$share/g/rtc/v1/garage/all/+"),
+		s.client5(t, "o2", as("desk")).subscribe("$share/g/rtc/v1/garage/all/+"),
+	}
+	alice := s.client5(t, "a", as("alice")).subscribe(inbox("garage", "alice"))
+	const n = 40
+	for range n {
+		alice.publish("rtc/v1/garage/all/alice", `{"type":"msg"}`, 1)
+	}
+	for range n {
+		select {
+		case <-group[0].received:
+		case <-group[1].received:
+		case <-t.Context().Done():
+		}
+	}
+	if more := len(group[0].received) + len(group[1].received); more != 0 {
+		t.Errorf("%d messages too many", more)
+	}
+}
+
+func TestAdminSpeaksAsAnyoneButTheServer(t *testing.T) {
+	s := serve(t, Config{Authenticate: accounts})
+	cam := s.client5(t, "c", as("cam1"))
+	cam.subscribe(inbox("garage", "cam1")).expect("rtc/v1/garage/to/cam1/_ hello")
+	ada := s.client5(t, "ada", as("ada")).subscribe(inbox("garage", "ada"))
+	if got := ada.publish("rtc/v1/garage/to/cam1/alice", `{"type":"msg","data":"as alice"}`, 1); got != 0 {
+		t.Fatalf("reason %#x", got)
+	}
+	cam.expect("rtc/v1/garage/to/cam1/alice as alice")
+	if got := ada.publish("rtc/v1/garage/to/cam1/_", `{"type":"msg"}`, 1); got != 0x87 {
+		t.Errorf("speaking as the server: reason %#x, want 0x87", got)
+	}
+}
+
+func TestDeviceStaysListedWhenItIsOffline(t *testing.T) {
+	s := serve(t, Config{Authenticate: accounts, Grace: soon})
+	cam := s.client5(t, "c", as("cam1")).subscribe(inbox("garage", "cam1"))
+	alice := s.client5(t, "a", as("alice"))
+	alice.name = "alice"
+	alice.subscribe(inbox("garage", "alice"), "rtc/v1/garage/peers/+")
+	alice.expect("rtc/v1/garage/to/alice/_ hello", "rtc/v1/garage/peers/cam1 true")
+	cam.cut()
+	alice.expect(`rtc/v1/garage/peers/cam1 {"online":false,"since":`)
+	if got := alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"offer","session":"k1"}`, 1); got != 0x10 {
+		t.Errorf("reason %#x, want 0x10", got)
+	}
+	alice.expect(`rtc/v1/garage/to/alice/_ "code":480`)
+	late := s.client5(t, "o", as("otto")).subscribe("rtc/v1/garage/peers/+")
+	late.expect("rtc/v1/garage/peers/alice true", "rtc/v1/garage/peers/cam1 false")
+	s.client5(t, "c", as("cam1")).subscribe(inbox("garage", "cam1"))
+	alice.expect("rtc/v1/garage/peers/cam1 true")
+}

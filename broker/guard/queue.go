@@ -1,0 +1,140 @@
+package guard
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// longestWrite is what the socket is given at once. A receiver has Limits.Write
+// to take that much, so what stalls half-way is cut as soon as what takes nothing.
+const longestWrite = 32 << 10
+
+// queue is what waits to be written to a connection. It has a goroutine only
+// while something does.
+type queue struct {
+	conn  net.Conn
+	limit int
+	wait  time.Duration
+	last  func(error) // the writer's last act, once: nil when all has left
+
+	mu       sync.Mutex
+	waiting  *buffer // nil when nothing waits
+	accepted uint64
+	written  uint64
+	writing  bool // there is a writer; it stays true when the last one has gone
+	closed   bool
+}
+
+// add takes p whole or not at all.
+func (q *queue) add(p []byte) (int, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return 0, net.ErrClosed
+	}
+	if len(p) > q.limit-int(q.accepted-q.written) {
+		return 0, ErrQueueFull
+	}
+	q.put(p)
+	return len(p), nil
+}
+
+// close takes last words, beyond the limit if need be, and nothing after them.
+// The writer closes the connection when all has left.
+func (q *queue) close(words []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.closed {
+		q.closed = true
+		q.put(words)
+		q.start()
+	}
+}
+
+func (q *queue) put(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if q.waiting == nil {
+		q.waiting = newBuffer()
+	}
+	q.waiting.b = append(q.waiting.b, p...)
+	q.accepted += uint64(len(p))
+	q.start()
+}
+
+func (q *queue) start() {
+	if !q.writing {
+		q.writing = true
+		go q.write()
+	}
+}
+
+// write sends what waits until nothing does.
+func (q *queue) write() {
+	for {
+		b, more := q.next()
+		if b == nil {
+			if !more {
+				q.last(nil)
+			}
+			return
+		}
+		err := q.send(b.b)
+		b.free()
+		if err != nil {
+			q.drop()
+			q.last(err)
+			return
+		}
+	}
+}
+
+// next is all that waits. When nothing does, more says whether something may
+// yet come; for then there will be another writer.
+func (q *queue) next() (b *buffer, more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b, q.waiting = q.waiting, nil
+	if b == nil {
+		q.writing = q.closed
+	}
+	return b, !q.closed
+}
+
+func (q *queue) send(b []byte) error {
+	for len(b) > 0 {
+		part := b[:min(len(b), longestWrite)]
+		if err := q.conn.SetWriteDeadline(time.Now().Add(q.wait)); err != nil {
+			return fmt.Errorf("guard: write: %w", err)
+		}
+		n, err := q.conn.Write(part)
+		q.mu.Lock()
+		q.written += uint64(n)
+		q.mu.Unlock()
+		if isTimeout(err) {
+			return fmt.Errorf("%w: took %d of %d bytes in %v", ErrSlowReceiver, n, len(part), q.wait)
+		}
+		if err != nil {
+			return fmt.Errorf("guard: write: %w", err)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// drop lets go what will never leave.
+func (q *queue) drop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed, q.waiting = true, nil
+}
+
+// counts are the bytes taken, and of those the ones given to the socket.
+func (q *queue) counts() (accepted, written uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.accepted, q.written
+}

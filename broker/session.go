@@ -1,0 +1,370 @@
+package broker
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/beckon-rtc/beckon/topics"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// message is what travels through a room: a delivery, and what only MQTT
+// clients see of it.
+type message struct {
+	topics.Delivery
+	topic      string              // the address as a topic; made when first needed
+	qos        byte                // as published
+	properties *packets.Properties // of MQTT 5 that travel with it; nil for none
+	opens      bool                // it began its session
+}
+
+// receiver is the door's end of a session.
+type receiver interface {
+	// deliver takes a message, as r says, without waiting. The error is
+	// errClosed, errFull or another [*topics.Error].
+	deliver(m *message, r reception) error
+	// end closes the connection for a reason that the client is told.
+	end(why end)
+}
+
+// reception is how a session gets a message: what its subscriptions say.
+type reception struct {
+	qos    byte
+	ids    []int // subscription identifiers (MQTT 5, 3.8.2.1.2)
+	retain bool
+}
+
+var (
+	errClosed error = topics.Errorf(topics.Unavailable, "the connection is closed")
+	errFull   error = topics.Errorf(topics.Busy, "the connection's queue is full")
+)
+
+// end is why the server ends a connection.
+type end struct {
+	code byte // reason code of an MQTT 5 DISCONNECT, 3.14.2.1
+	text string
+}
+
+var (
+	endReplaced = end{0x8E, "another connection of the same identity took over"}
+	endShutdown = end{0x8B, "the server is shutting down"}
+	endSlow     = end{0x97, "the connection does not take what it subscribed to"}
+)
+
+// subscription is one filter of a session.
+type subscription struct {
+	text     string
+	filter   topics.Filter
+	qos      byte
+	id       int  // subscription identifier, 0 for none
+	noLocal  bool // MQTT 5, 3.8.3.1
+	retain   bool // retain as published
+	handling byte // retain handling: 0 send retained, 1 if the subscription is new, 2 do not
+}
+
+// maxFilters is how many filters a connection may hold.
+const maxFilters = 64
+
+// Session is one connection on the bus.
+type Session struct {
+	broker   *Broker
+	id       topics.Identity
+	via      string
+	name     string // for the log: "m17"
+	receiver receiver
+	will     *message // published when a peer of this session is given up
+
+	filters atomic.Int32 // how many subscriptions it holds
+
+	mu      sync.Mutex // guards what follows; taken with a room's lock held, never the other way
+	rooms   map[*room]struct{}
+	watcher *member // what it subscribed to across rooms
+	closed  bool
+}
+
+// viaMQTT is the door "mqtt" of a presence.
+const viaMQTT = "mqtt"
+
+func (b *Broker) newSession(id topics.Identity, via string, r receiver) *Session {
+	return &Session{
+		broker: b, id: id, via: via, receiver: r,
+		name:  via[:1] + strconv.FormatUint(b.conns.Add(1), 10),
+		rooms: make(map[*room]struct{}),
+	}
+}
+
+// Publish sends payload to a; see bridge.Bus.
+func (s *Session) Publish(a topics.Address, payload []byte) error {
+	return s.publish(&message{Delivery: topics.Delivery{Address: a, Payload: payload}, qos: 1})
+}
+
+func (s *Session) publish(m *message) error {
+	if !s.id.MayPublish(m.Address) {
+		return s.denied(m)
+	}
+	if m.Kind == topics.Presence {
+		return s.present(m)
+	}
+	var err error
+	m.Message, err = topics.CheckMessage(m.Payload, m.Address)
+	if len(m.Payload) > s.broker.MaxMessage {
+		return topics.Errorf(topics.TooLarge, "the message has %d bytes, the limit is %d", len(m.Payload), s.broker.MaxMessage).Of(m.Message, m.Dst)
+	}
+	if err != nil {
+		return err
+	}
+	r := s.broker.enter(m.Room, false)
+	if r == nil {
+		return s.absent(m)
+	}
+	defer r.leave()
+	from := r.members[s]
+	if from == nil || from.peer == nil {
+		return s.absent(m)
+	}
+	if m.Kind == topics.All {
+		r.say(m, from)
+		return nil
+	}
+	if err := r.direct(m, from); err != nil {
+		told := topics.AsError(err).Of(m.Message, m.Dst)
+		s.broker.lost(m, told)
+		return told
+	}
+	return nil
+}
+
+// denied says what is not granted, in words.
+func (s *Session) denied(m *message) error {
+	info, _ := topics.CheckMessage(m.Payload, m.Address)
+	switch {
+	case m.Kind == topics.Wake:
+		return topics.Errorf(topics.Forbidden, "only the server publishes under wake/").Of(info, m.Dst)
+	case m.Src != s.id.Name:
+		return topics.Errorf(topics.Forbidden, "%s may not speak as %s in %s: the last level of the topic is the sender", s.id.Name, m.Src, m.Room).Of(info, m.Dst)
+	default:
+		return topics.Errorf(topics.Forbidden, "%s may not publish to %s in %s", s.id.Name, s.broker.Root.Topic(m.Address), m.Room).Of(info, m.Dst)
+	}
+}
+
+func (s *Session) absent(m *message) error {
+	return topics.Errorf(topics.Forbidden, "%s is not in %s: join first, by subscribing to %s", s.id.Name, m.Room,
+		s.broker.Root.Inbox(m.Room, s.id.Name)).Of(m.Message, m.Dst)
+}
+
+// present takes a presence that the client publishes: it joins, changes its
+// presence, or leaves.
+func (s *Session) present(m *message) error {
+	about := topics.Message{Type: "presence"}
+	if m.Src != s.id.Name {
+		return topics.Errorf(topics.Forbidden, "the presence of %s is made from its own connection", m.Src).Of(about, "")
+	}
+	status, err := topics.CheckPresence(m.Payload)
+	if err != nil {
+		return topics.AsError(err).Of(about, "")
+	}
+	r := s.broker.enter(m.Room, status.Online)
+	if r == nil {
+		return nil // it is not there: nothing to leave
+	}
+	defer r.leave()
+	if !status.Online {
+		in := r.members[s]
+		if in != nil && in.peer != nil {
+			r.giveUp(in.peer, "left")
+		}
+		if in != nil && len(m.Payload) == 0 && s.via != viaMQTT {
+			r.drop(in) // a door has no UNSUBSCRIBE: to leave is to stop listening
+		}
+		return nil
+	}
+	if err := r.join(s, m.Payload, status); err != nil {
+		return topics.AsError(err).Of(about, "")
+	}
+	return nil
+}
+
+// Subscribe adds filters; see bridge.Bus.
+func (s *Session) Subscribe(filters ...string) error {
+	var errs []error
+	for _, f := range filters {
+		errs = append(errs, s.subscribe(subscription{text: f, qos: 1}))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Session) subscribe(sub subscription) error {
+	var err error
+	sub.filter, err = s.broker.Root.ParseFilter(sub.text)
+	if err != nil {
+		if errors.Is(err, topics.ErrOutside) {
+			return topics.Errorf(topics.Forbidden, "%s may not subscribe outside the rooms, to %q", s.id.Name, sub.text)
+		}
+		return err
+	}
+	if !s.id.MaySubscribe(sub.filter) {
+		return topics.Errorf(topics.Forbidden, "%s may not subscribe to %q: it is wider than the grant", s.id.Name, sub.text)
+	}
+	name := sub.filter.Room()
+	if name == "" {
+		return s.subscribeAcross(sub)
+	}
+	r := s.broker.enter(name, true)
+	defer r.leave()
+	in, err := r.member(s)
+	if err != nil {
+		return err
+	}
+	isNew, err := in.add(sub)
+	if err != nil {
+		return err
+	}
+	r.recount(in)
+	if sub.handling == 0 || sub.handling == 1 && isNew {
+		r.snapshot(in, sub)
+	}
+	if sub.filter.Inbox() != s.id.Name || !s.id.MayJoin(name) {
+		return nil
+	}
+	if in.peer != nil {
+		r.opened(in)
+		return nil
+	}
+	return r.join(s, nil, topics.Status{Online: true})
+}
+
+// subscribeAcross adds a filter whose room is a wildcard.
+func (s *Session) subscribeAcross(sub subscription) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errClosed
+	}
+	if s.watcher == nil {
+		s.watcher = &member{session: s}
+	}
+	next := &member{session: s, subs: slices.Clone(s.watcher.subs)} // rooms read the old one
+	isNew, err := next.add(sub)
+	s.watcher = next
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.broker.watch(next)
+	if sub.handling == 2 || sub.handling == 1 && !isNew {
+		return nil
+	}
+	s.broker.rooms.Range(func(_, found any) bool {
+		r := found.(*room)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.snapshot(next, sub)
+		return true
+	})
+	return nil
+}
+
+// unsubscribe removes a filter and reports whether there was one.
+func (s *Session) unsubscribe(text string) bool {
+	f, err := s.broker.Root.ParseFilter(text)
+	if err != nil {
+		return false
+	}
+	if f.Room() != "" {
+		r := s.broker.enter(f.Room(), false)
+		if r == nil {
+			return false
+		}
+		defer r.leave()
+		in := r.members[s]
+		if in == nil || !in.remove(text) {
+			return false
+		}
+		r.recount(in)
+		if len(in.subs) == 0 && in.peer == nil {
+			r.drop(in)
+		}
+		return true
+	}
+	s.mu.Lock()
+	if s.watcher == nil {
+		s.mu.Unlock()
+		return false
+	}
+	next := &member{session: s, subs: slices.Clone(s.watcher.subs)}
+	was := next.remove(text)
+	s.watcher = next
+	s.mu.Unlock()
+	s.broker.watch(next)
+	return was
+}
+
+// Close ends the session; see bridge.Bus.
+func (s *Session) Close(left bool) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
+	rooms := make([]*room, 0, len(s.rooms))
+	for r := range s.rooms {
+		rooms = append(rooms, r)
+	}
+	watcher := s.watcher
+	s.mu.Unlock()
+	for _, r := range rooms {
+		r.mu.Lock()
+		r.part(s, left)
+		r.leave()
+	}
+	if watcher != nil {
+		s.broker.unwatch(watcher)
+	}
+	if in, ok := s.receiver.(*inProcess); ok {
+		in.close()
+	}
+}
+
+// forget takes r off the rooms of s and reports whether it was the last.
+func (s *Session) forget(r *room) (last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.rooms, r)
+	return len(s.rooms) == 0
+}
+
+// inProcess is the receiver of a session that another door of this program
+// holds.
+type inProcess struct {
+	mu     sync.Mutex // one delivery at a time: rooms deliver independently of each other
+	inbox  func(topics.Delivery) error
+	closed bool
+}
+
+func (p *inProcess) deliver(m *message, r reception) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errClosed
+	}
+	d := m.Delivery
+	d.Retained = r.retain
+	if p.inbox(d) != nil {
+		return errFull
+	}
+	return nil
+}
+
+// end does nothing: the door learns of a takeover by the error in its inbox, and
+// of a shutdown from the program.
+func (p *inProcess) end(end) {}
+
+func (p *inProcess) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+}
