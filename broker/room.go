@@ -388,19 +388,22 @@ func (r *room) tell(in *member, payload []byte, kind string) {
 	}
 }
 
-// tellSender tells whoever sent m what became of it, on the connection it has
-// now.
+// tellSender tells whoever sent m what became of it, if need be on the connection
+// that it has by now.
 func (r *room) tellSender(m *message, err error) {
 	told := topics.AsError(err)
 	if told.About == "" {
 		told = told.Of(m.Message, m.Dst)
 	}
-	r.broker.Logger.Info("not delivered", "room", r.name, "peer", m.Src, "to", told.To, "session", m.Session, "type", m.Type,
-		"code", int(told.Code), "why", told.Message)
-	if p := r.peers[m.Src]; p != nil {
-		if p.member != nil {
-			r.tell(p.member, told.Payload(), topics.TypeError)
+	r.broker.lost(m, told)
+	to := r.members[m.sender]
+	if to == nil {
+		if p := r.peers[m.Src]; p != nil {
+			to = p.member
 		}
+	}
+	if to != nil && m.sender != nil {
+		r.tell(to, told.Payload(), topics.TypeError)
 	}
 }
 

@@ -18,6 +18,7 @@ type message struct {
 	topic      string              // the address as a topic; made when first needed
 	qos        byte                // as published
 	properties *packets.Properties // of MQTT 5 that travel with it; nil for none
+	sender     *Session            // nil when the server says it
 	opens      bool                // it began its session
 }
 
@@ -102,6 +103,7 @@ func (s *Session) Publish(a topics.Address, payload []byte) error {
 }
 
 func (s *Session) publish(m *message) error {
+	m.sender = s
 	if !s.id.MayPublish(m.Address) {
 		return s.denied(m)
 	}
@@ -230,6 +232,9 @@ func (s *Session) subscribe(sub subscription) error {
 		return nil
 	}
 	if in.peer != nil {
+		if s.via != viaMQTT {
+			in.greeted = false // a door that joins anew wants to tell its client the same again
+		}
 		r.opened(in)
 		return nil
 	}
