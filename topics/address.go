@@ -14,6 +14,10 @@ const DefaultRoot Root = "rtc"
 
 const version = "v1"
 
+// maxRoot leaves room for the longest names in a topic of 256 bytes, which is
+// the longest that the broker takes.
+const maxRoot = 256 - len("/"+version+"/") - len("/to//") - 3*MaxName
+
 // ErrOutside says that a topic or filter is not one of Beckon's: it does not
 // begin with the root and the version. It is ordinary MQTT then.
 var ErrOutside = errors.New("outside the rooms")
@@ -30,6 +34,9 @@ func (r Root) Check() error {
 		if err := CheckName("level of the root", l); err != nil {
 			return err
 		}
+	}
+	if len(r) > maxRoot {
+		return Errorf(BadRequest, "root %s has %d bytes, it takes at most %d: topics would be longer than 256", quote(string(r)), len(r), maxRoot)
 	}
 	return nil
 }
@@ -48,7 +55,12 @@ const (
 var kinds = [...]string{Presence: "peers", Direct: "to", All: "all", Wake: "wake"}
 
 // String is the level that names the kind: "peers", "to", "all", "wake".
-func (k Kind) String() string { return kinds[k] }
+func (k Kind) String() string {
+	if int(k) < len(kinds) {
+		return kinds[k]
+	}
+	return ""
+}
 
 func kindOf(level string) Kind {
 	switch level {

@@ -31,5 +31,7 @@
 //   - An error about a message that its sender cannot receive, since it never
 //     subscribed to its inbox, is told by the MQTT 5 reason code only.
 //   - Presence is at most [MaxPresence] bytes: everyone in a room gets it.
-//   - A message to the peer "_" other than "ice" is 400.
+//   - A message to the peer "_" other than "ice" is 400, and so is "ice" to
+//     another peer or to all: a receiver could take it for the server's.
+//   - A type of an application's own is "x-" and a name.
 package topics

@@ -71,7 +71,7 @@ func (f Filter) Inbox() string {
 // Match reports whether the filter covers a.
 func (f Filter) Match(a Address) bool {
 	var topic [4]string
-	topic[0], topic[1] = a.Room, kinds[a.Kind]
+	topic[0], topic[1] = a.Room, a.Kind.String()
 	n := 3
 	switch a.Kind {
 	case Direct:
@@ -107,13 +107,14 @@ func (f Filter) within(pattern ...string) bool {
 }
 
 // cutShare cuts "$share/" off, in any letter case: MQTT knows it in lower case
-// only, but mochi-mqtt, behind the guard, takes it in any.
+// only, but mochi-mqtt, behind the guard, takes the first level by EqualFold,
+// which folds more than ASCII.
 func cutShare(filter string) (string, bool) {
-	const prefix = "$share/"
-	if len(filter) < len(prefix) || !strings.EqualFold(filter[:len(prefix)], prefix) {
+	first, rest, ok := strings.Cut(filter, "/")
+	if !ok || !strings.EqualFold(first, "$share") {
 		return filter, false
 	}
-	return filter[len(prefix):], true
+	return rest, true
 }
 
 // Covers reports whether the filter can match topics of that kind at all.
@@ -121,7 +122,7 @@ func (f Filter) Covers(k Kind) bool {
 	switch {
 	case len(f.levels) < 2:
 		return f.rest
-	case f.levels[1] != "+" && f.levels[1] != kinds[k]:
+	case f.levels[1] != "+" && f.levels[1] != k.String():
 		return false
 	case k == Direct:
 		return f.rest && len(f.levels) <= 4 || len(f.levels) == 4

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -97,11 +98,12 @@ func (id Identity) MaySubscribe(f Filter) bool {
 }
 
 func (g Grant) maySubscribe(me string, f Filter) bool {
+	inbox := ValidName(me) && f.within("to", me, "*") // "+" or "_" would be others' inboxes
 	switch g.Role {
 	case Peer:
-		return f.within("to", me, "*") || f.within("all", "*") || f.within("peers", "*")
+		return inbox || f.within("all", "*") || f.within("peers", "*")
 	case Viewer:
-		return f.within("to", me, "*") || f.within("peers", g.Of)
+		return inbox || ValidName(g.Of) && f.within("peers", g.Of)
 	case Observer, Admin:
 		return true
 	default:
@@ -109,9 +111,10 @@ func (g Grant) maySubscribe(me string, f Filter) bool {
 	}
 }
 
-// MayJoin reports whether id may be a peer in room.
+// MayJoin reports whether id may be a peer in room. It may not if its name or
+// the room's is no name.
 func (id Identity) MayJoin(room string) bool {
-	return id.MayPublish(Address{Room: room, Kind: Presence, Src: id.Name})
+	return ValidName(room) && ValidName(id.Name) && id.MayPublish(Address{Room: room, Kind: Presence, Src: id.Name})
 }
 
 // Filters returns what a peer of that identity subscribes to when it joins
@@ -126,8 +129,9 @@ func (id Identity) Filters(root Root, room string) []string {
 	}
 	if filters == nil {
 		for _, g := range id.Grants {
-			if g.Role == Viewer && g.covers(room) {
-				filters = append(filters, head+"peers/"+g.Of)
+			f := head + "peers/" + g.Of
+			if g.Role == Viewer && g.covers(room) && ValidName(g.Of) && !slices.Contains(filters, f) {
+				filters = append(filters, f)
 			}
 		}
 	}

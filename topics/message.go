@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 )
@@ -58,7 +59,7 @@ func CheckMessage(payload []byte, a Address) (Message, error) {
 	}
 	for member, err := range Members(payload) {
 		if err != nil {
-			return m, AsError(err).Of(m, a.Dst)
+			return told(m, AsError(err), a)
 		}
 		switch string(member.Name) {
 		case "type":
@@ -89,12 +90,21 @@ func CheckMessage(payload []byte, a Address) (Message, error) {
 		}
 	}
 	if wrong == nil {
-		wrong = m.check()
+		wrong = m.check(a)
 	}
 	if wrong != nil {
-		return m, wrong.Of(m, a.Dst)
+		return told(m, wrong, a)
 	}
 	return m, nil
+}
+
+// told returns the error about m. A type that is too long to be one is left
+// out: it would make an answer as long as the message.
+func told(m Message, wrong *Error, a Address) (Message, error) {
+	if len(m.Type) > MaxName {
+		m.Type = ""
+	}
+	return m, wrong.Of(m, a.Dst)
 }
 
 // typeOf returns the type that a member says, without allocating for the known
@@ -110,20 +120,24 @@ func typeOf(member Member) string {
 }
 
 // check says what is wrong with the members that a message needs.
-func (m Message) check() *Error {
+func (m Message) check(a Address) *Error {
 	switch m.Type {
 	case TypeStart, TypeOffer, TypeAnswer, TypeCandidate, TypeBye:
 		if m.Session == "" {
 			return Errorf(BadRequest, `%s needs a "session", chosen by whoever begins the call`, m.Type)
 		}
-	case TypeMsg, TypeICE:
+	case TypeMsg:
+	case TypeICE:
+		if a.Dst != Server {
+			return Errorf(BadRequest, "ice is asked of the server (%s) only", Server)
+		}
 	case TypeHello, TypeError:
 		return Errorf(BadRequest, "only the server sends %s", m.Type)
 	case "":
 		return Errorf(BadRequest, `the message has no "type"`)
 	default:
-		if !strings.HasPrefix(m.Type, "x-") || len(m.Type) > MaxName {
-			return Errorf(BadRequest, `type %s is not known; types of your own begin with "x-" and have at most %d bytes`, quote(m.Type), MaxName)
+		if own, ok := strings.CutPrefix(m.Type, "x-"); !ok || !ValidName(own) || len(m.Type) > MaxName {
+			return Errorf(BadRequest, `type %s is not known; types of your own are "x-" and a name, at most %d bytes in all`, quote(m.Type), MaxName)
 		}
 	}
 	return nil
@@ -143,6 +157,9 @@ func (a Address) member(name []byte) string {
 
 // is reports whether the member is the JSON text of s.
 func (m Member) is(s string) bool {
+	if v := m.Value; len(v) == len(s)+2 && v[0] == '"' && bytes.IndexByte(v, '\\') < 0 {
+		return string(v[1:len(v)-1]) == s
+	}
 	text, ok := m.Text()
 	return ok && text == s
 }

@@ -79,7 +79,7 @@ type scanner struct {
 }
 
 // members reads the object that the text must be, and hands on each member.
-// False means an error, or that yield had enough (then err is nil).
+// False means an error; when yield had enough it is true, and the rest unread.
 func (s *scanner) members(yield func(Member, error) bool) bool {
 	s.space()
 	if s.peek() != '{' {
@@ -212,31 +212,41 @@ func (s *scanner) nested(open byte, depth int) bool {
 	}
 }
 
+// ordinary tells the bytes of a text that stand for themselves: all but the
+// quote, the backslash and the control characters. A description has 2,000 of
+// them, so this is what reading it costs.
+var ordinary = func() (table [256]bool) {
+	for c := range table {
+		table[c] = c >= ' ' && c != '"' && c != '\\'
+	}
+	return table
+}()
+
 // str passes over a string and reports whether there are escapes in it.
 func (s *scanner) str() (escaped, ok bool) {
 	text, i := s.text, s.pos+1
-	for i < len(text) {
-		switch c := text[i]; {
-		case c == '"':
-			s.pos = i + 1
-			return escaped, true
-		case c < ' ':
-			s.pos = i
-			return false, s.fail("there is a control character in a text")
-		case c != '\\':
+	for {
+		for i < len(text) && ordinary[text[i]] {
 			i++
-		default:
-			escaped = true
+		}
+		s.pos = i
+		switch s.peek() {
+		case '"':
+			s.pos++
+			return escaped, true
+		case '\\':
 			n := escape(text[i:])
 			if n == 0 {
-				s.pos = i
 				return false, s.fail("an escape is malformed")
 			}
-			i += n
+			escaped, i = true, i+n
+		default:
+			if i < len(text) {
+				return false, s.fail("there is a control character in a text")
+			}
+			return false, s.fail("a text does not end")
 		}
 	}
-	s.pos = i
-	return false, s.fail("a text does not end")
 }
 
 // escape returns the length of the escape that text begins with, 0 if it is none.

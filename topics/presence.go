@@ -41,8 +41,8 @@ func CheckPresence(payload []byte) (Status, error) {
 			seen = true
 		case "max":
 			max, err := strconv.Atoi(string(member.Value))
-			if err != nil || max < 1 {
-				wrong = Errorf(BadRequest, `"max" in a presence is %s, it must be a number of bytes of at least 1`, quote(string(member.Value)))
+			if err != nil || max < 1 || s.Max != 0 {
+				wrong = Errorf(BadRequest, `"max" in a presence is %s, it must be a whole number of bytes of at least 1, once`, quote(string(member.Value)))
 			}
 			s.Max = max
 		case "type":

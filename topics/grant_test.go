@@ -1,0 +1,256 @@
+package topics
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rights is the table of PROTOCOL.md, section 2, with me for oneself and d for
+// the peer whom a viewer watches.
+var rights = map[string]struct{ publish, subscribe []string }{
+	"peer":     {[]string{"to/+/me", "all/me", "peers/me"}, []string{"to/me/+", "all/+", "peers/+"}},
+	"viewer":   {[]string{"to/d/me", "to/_/me", "peers/me"}, []string{"to/me/+", "peers/d"}},
+	"observer": {nil, []string{"#"}},
+	"admin":    {[]string{"to/+/+", "all/+", "peers/+"}, []string{"#"}},
+	"":         {nil, nil},
+}
+
+var roleOf = map[string]Role{"peer": Peer, "viewer": Viewer, "observer": Observer, "admin": Admin, "": 0}
+
+// allowed reports whether a filter or topic after the room is in the list. A
+// filter is taken as if it were a topic: a "+" in the list allows any level,
+// also "+", and a "#" only allows a "#".
+func allowed(list []string, me, of, topic string) bool {
+	return slices.ContainsFunc(list, func(pattern string) bool {
+		levels := strings.Split(pattern, "/")
+		for i, l := range levels {
+			if l == "me" {
+				levels[i] = me
+			} else if l == "d" {
+				levels[i] = of
+			}
+		}
+		wide := slices.Contains(strings.Split(topic, "/"), "#")
+		return (pattern == "#" || !wide) && slowMatch(strings.Join(levels, "/"), topic)
+	})
+}
+
+// readable reports whether role lets me, in its room, read what is said at a.
+func readable(role, me, of string, a Address) bool {
+	return a.Room == "a" && allowed(rights[role].subscribe, me, of, inRoom(a))
+}
+
+func inRoom(a Address) string {
+	_, topic, _ := strings.Cut(strings.TrimPrefix(DefaultRoot.Topic(a), "rtc/v1/"), "/")
+	return topic
+}
+
+func TestEveryRoleMayDoWhatTheContractSaysAndNothingElse(t *testing.T) {
+	for role, can := range rights {
+		for _, room := range []string{"a", "a*", "*", "b", "A", "", "a**", "ab*"} {
+			id := Identity{Name: "me", Grants: []Grant{{Room: room, Role: roleOf[role], Of: "d"}}}
+			in := func(r string) bool { return room == "*" || r == "a" && (room == "a" || room == "a*") || r == room }
+
+			for _, a := range universe {
+				want := in(a.Room) && a.Src != Server && allowed(can.publish, "me", "d", inRoom(a))
+				if got := id.MayPublish(a); got != want {
+					t.Errorf("%s of %q may publish to %s: %v", role, room, DefaultRoot.Topic(a), got)
+				}
+			}
+			for _, text := range filters {
+				f := parseFilter(t, "rtc/v1/"+text)
+				first, rest, deeper := strings.Cut(text, "/")
+				if !deeper {
+					rest = "" // of no kind at all: only a role that may read all takes it
+				}
+				inside := in(first)
+				if first == "+" || first == "#" {
+					inside = room == "*"
+				}
+				want := inside && (allowed(can.subscribe, "me", "d", rest) || !deeper && slices.Contains(can.subscribe, "#"))
+				if got := id.MaySubscribe(f); got != want {
+					t.Errorf("%s of %q may subscribe to %s: %v", role, room, text, got)
+				}
+				if shared := parseFilter(t, "$share/g/rtc/v1/"+text); id.MaySubscribe(shared) != want {
+					t.Errorf("%s of %q: %s is judged otherwise when it is shared", role, room, text)
+				}
+			}
+			if got, want := id.MayJoin("a"), in("a") && (role == "peer" || role == "viewer" || role == "admin"); got != want {
+				t.Errorf("%s of %q may join a: %v", role, room, got)
+			}
+		}
+	}
+}
+
+func TestWhatMayBeSubscribedShowsNothingBeyondTheGrant(t *testing.T) {
+	for role := range rights {
+		id := Identity{Name: "me", Grants: []Grant{{Room: "a", Role: roleOf[role], Of: "d"}}}
+		for _, text := range filters {
+			f := parseFilter(t, "rtc/v1/"+text)
+			if !id.MaySubscribe(f) {
+				continue
+			}
+			for _, a := range universe {
+				if f.Match(a) && !readable(role, "me", "d", a) {
+					t.Errorf("a %s may subscribe to %s and reads %s", role, text, DefaultRoot.Topic(a))
+				}
+			}
+		}
+	}
+}
+
+// snoops are the filters somebody named eve tries in room garage, and who gets
+// them: p a peer of garage, v a viewer of cam1 there, o an observer of it.
+var snoops = []struct{ filter, granted string }{
+	{"#", ""}, {"+", ""}, {"/#", ""}, {"+/#", ""}, {"+/+/#", ""}, {"+/+/+", ""}, {"+/+/+/+/+/+", ""}, {"+/v1/#", ""}, {"+/v1/garage/#", ""}, {"+/v1/garage/to/+/+", ""},
+	{"rtc", ""}, {"rtc/#", ""}, {"rtc/+", ""}, {"rtc/+/#", ""}, {"rtc/+/garage/#", ""}, {"rtc/+/garage/to/cam1/+", ""}, {"rtc/v1", ""}, {"rtc/v1/#", ""}, {"rtc/v1/+", ""}, {"rtc/v1/+/#", ""},
+	{"rtc/v1/+/to/eve/+", ""}, {"rtc/v1/+/to/cam1/+", ""}, {"rtc/v1/+/to/+/+", ""}, {"rtc/v1/+/peers/+", ""}, {"rtc/v1/+/all/+", ""}, {"rtc/v1/+/+/+", ""}, {"rtc/v1/+/+/+/+", ""}, {"rtc/v1/+/wake/+", ""},
+	{"rtc/v1/attic/to/eve/+", ""}, {"rtc/v1/attic/peers/+", ""}, {"rtc/v1/attic/#", ""}, {"rtc/v1/Garage/to/eve/+", ""}, {"rtc/v1/garage2/all/+", ""}, {"rtc/v1/garag/all/+", ""},
+	{"rtc/v2/garage/#", ""}, {"rtc/v1//#", ""}, {"rtc//v1/garage/#", ""}, {"/rtc/v1/garage/#", ""}, {"RTC/v1/garage/#", ""},
+	{"rtc/v1/garage/#", "o"}, {"rtc/v1/garage/+", "o"}, {"rtc/v1/garage/+/#", "o"}, {"rtc/v1/garage/+/+", "o"}, {"rtc/v1/garage/+/+/+", "o"}, {"rtc/v1/garage/+/eve/+", "o"}, {"rtc/v1/garage/+/eve", "o"},
+	{"rtc/v1/garage/to/#", "o"}, {"rtc/v1/garage/to/+", "o"}, {"rtc/v1/garage/to/+/+", "o"}, {"rtc/v1/garage/to/+/eve", "o"}, {"rtc/v1/garage/to/+/cam1", "o"}, {"rtc/v1/garage/to/cam1/+", "o"}, {"rtc/v1/garage/to/cam1/eve", "o"}, {"rtc/v1/garage/to/cam1/#", "o"},
+	{"rtc/v1/garage/to/_/+", "o"}, {"rtc/v1/garage/to/_/eve", "o"}, {"rtc/v1/garage/to/Eve/+", "o"}, {"rtc/v1/garage/to/eve/#", "o"}, {"rtc/v1/garage/to/eve/+/#", "o"}, {"rtc/v1/garage/to/eve", "o"}, {"rtc/v1/garage/to/evee/+", "o"},
+	{"rtc/v1/garage/peers/#", "o"}, {"rtc/v1/garage/peers/cam1/#", "o"}, {"rtc/v1/garage/all/#", "o"}, {"rtc/v1/garage/wake/+", "o"}, {"rtc/v1/garage/wake/eve", "o"}, {"rtc/v1/garage/wake/cam1", "o"}, {"rtc/v1/garage/wake/#", "o"},
+	{"$share/g/rtc/v1/garage/to/cam1/+", "o"}, {"$SHARE/g/rtc/v1/garage/#", "o"}, {"$Share/g/rtc/v1/garage/to/+/+", "o"}, {"$ſhare/g/rtc/v1/garage/to/+/+", "o"},
+	{"$share/g/#", ""}, {"$share/g/rtc/#", ""}, {"$share/g/+/v1/garage/#", ""}, {"$share/g/rtc/v1/#", ""}, {"$share/g/rtc/v1/+/to/eve/+", ""}, {"$share/g/$share/h/rtc/v1/garage/#", ""}, {"$share/rtc/v1/garage/#", ""}, {"$queue/rtc/v1/garage/#", ""},
+	{"$SYS/#", ""}, {"$SYS/broker/clients", ""}, {"$SYS/+/rtc", ""},
+	// what they are there for
+	{"rtc/v1/garage/to/eve/+", "pvo"}, {"rtc/v1/garage/to/eve/cam1", "pvo"}, {"$share/g/rtc/v1/garage/to/eve/+", "pvo"},
+	{"rtc/v1/garage/peers/cam1", "pvo"}, {"rtc/v1/garage/peers/cam2", "po"}, {"rtc/v1/garage/peers/+", "po"}, {"rtc/v1/garage/all/+", "po"}, {"rtc/v1/garage/all/cam1", "po"},
+}
+
+func TestSnoopingFiltersAreRefusedUnlessTheyAreWithinTheGrant(t *testing.T) {
+	refused := 0
+	for _, tt := range snoops {
+		for who, grants := range map[string][]Grant{
+			"p": {{Room: "garage", Role: Peer}},
+			"v": {{Room: "garage", Role: Viewer, Of: "cam1"}},
+			"o": {{Room: "garage", Role: Observer}},
+			"n": nil,
+		} {
+			f, err := DefaultRoot.ParseFilter(tt.filter)
+			got := err == nil && Identity{Name: "eve", Grants: grants}.MaySubscribe(f)
+			if got != strings.Contains(tt.granted, who) {
+				t.Errorf("%s gets %s: %v", who, tt.filter, got)
+			}
+		}
+		if !strings.Contains(tt.granted, "p") {
+			refused++
+		}
+	}
+	if refused < 60 {
+		t.Errorf("%d snooping filters are fewer than 60", refused)
+	}
+}
+
+// A name or a grant that credentials should never have yielded opens nothing.
+func TestAnIdentityWhoseNameIsNoNameHasNoInboxAndJoinsNothing(t *testing.T) {
+	parsed := map[string]Filter{}
+	for _, text := range filters {
+		parsed[text] = parseFilter(t, "rtc/v1/"+text)
+	}
+	for _, name := range oddNames {
+		for _, g := range []Grant{{Room: "*", Role: Peer}, {Room: "*", Role: Viewer, Of: "d"}} {
+			id := Identity{Name: name, Grants: []Grant{g}}
+			for text, f := range parsed {
+				if id.MaySubscribe(f) && f.Covers(Direct) {
+					t.Errorf("%.40q as a %s may subscribe to %s", name, g.Role, text)
+				}
+			}
+			if id.MayJoin("a") {
+				t.Errorf("%.40q as a %s may join", name, g.Role)
+			}
+		}
+		id := Identity{Name: "me", Grants: []Grant{{Room: "*", Role: Peer}, {Room: "*", Role: Admin}}}
+		if id.MayJoin(name) {
+			t.Errorf("a room %.40q may be joined", name)
+		}
+		viewer := Identity{Name: "me", Grants: []Grant{{Room: "a", Role: Viewer, Of: name}}}
+		for text, f := range parsed {
+			if viewer.MaySubscribe(f) && f.Inbox() != "me" {
+				t.Errorf("a viewer of %.40q may subscribe to %s", name, text)
+			}
+		}
+	}
+}
+
+func TestGrantsAddUp(t *testing.T) {
+	id := Identity{Name: "me", Grants: []Grant{{Room: "a", Role: Observer}, {Room: "b", Role: Viewer, Of: "d"}, {Room: "b", Role: Viewer, Of: "x"}}}
+	for _, tt := range []struct {
+		filter string
+		want   bool
+	}{
+		{"a/#", true}, {"b/#", false}, {"+/#", false}, {"b/peers/d", true}, {"b/peers/x", true}, {"b/peers/me", false}, {"b/peers/+", false}, {"b/to/me/+", true},
+	} {
+		if got := id.MaySubscribe(parseFilter(t, "rtc/v1/"+tt.filter)); got != tt.want {
+			t.Errorf("%s: %v", tt.filter, got)
+		}
+	}
+	if id.MayPublish(Address{"a", All, "", "me"}) || !id.MayPublish(Address{"b", Direct, "x", "me"}) {
+		t.Error("the right to publish is mixed up between rooms")
+	}
+}
+
+func TestAPeerThatJoinsSubscribesToWhatItMayReadAndItsInboxLast(t *testing.T) {
+	viewer := func(of string) Grant { return Grant{Room: "a", Role: Viewer, Of: of} }
+	for _, tt := range []struct {
+		name   string
+		grants []Grant
+		want   []string
+	}{
+		{"peer", []Grant{{Room: "a", Role: Peer}}, []string{"peers/+", "all/+", "to/me/+"}},
+		{"peer of any room", []Grant{{Room: "*", Role: Peer}}, []string{"peers/+", "all/+", "to/me/+"}},
+		{"peer of rooms that begin so", []Grant{{Room: "a*", Role: Peer}}, []string{"peers/+", "all/+", "to/me/+"}},
+		{"admin", []Grant{{Room: "a", Role: Admin}}, []string{"peers/+", "all/+", "to/me/+"}},
+		{"viewer", []Grant{viewer("d")}, []string{"peers/d", "to/me/+"}},
+		{"viewer of two", []Grant{viewer("d"), viewer("x")}, []string{"peers/d", "peers/x", "to/me/+"}},
+		{"viewer of the same twice", []Grant{viewer("d"), {Room: "*", Role: Viewer, Of: "d"}}, []string{"peers/d", "to/me/+"}},
+		{"viewer of nobody", []Grant{viewer("")}, []string{"to/me/+"}},
+		{"viewer and peer", []Grant{viewer("d"), {Room: "a", Role: Peer}}, []string{"peers/+", "all/+", "to/me/+"}},
+		{"viewer, peer of another room", []Grant{viewer("d"), {Room: "b", Role: Peer}}, []string{"peers/d", "to/me/+"}},
+	} {
+		for _, root := range []Root{"rtc", "acme/rtc"} {
+			id := Identity{Name: "me", Grants: tt.grants}
+			var want []string
+			for _, f := range tt.want {
+				want = append(want, string(root)+"/v1/a/"+f)
+			}
+			got := id.Filters(root, "a")
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %q, not %q", tt.name, got, want)
+			}
+			for _, text := range got {
+				if f, err := root.ParseFilter(text); err != nil || !id.MaySubscribe(f) {
+					t.Errorf("%s: may not subscribe to its own %s (%v)", tt.name, text, err)
+				}
+			}
+		}
+	}
+}
+
+func TestRolesAreSpelledAsInTheContract(t *testing.T) {
+	for name, role := range roleOf {
+		if name == "" {
+			name = "Role(0)"
+		}
+		if role.String() != name {
+			t.Errorf("%d is %q, not %q", uint8(role), role, name)
+		}
+	}
+	if got := fmt.Sprint(Role(9)); got != "Role(9)" {
+		t.Error(got)
+	}
+}
+
+func BenchmarkMayPublish(b *testing.B) {
+	id := Identity{Name: "alice", Grants: []Grant{{Room: "attic", Role: Observer}, {Room: "gar*", Role: Peer}}}
+	a := Address{"garage", Direct, "cam1", "alice"}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !id.MayPublish(a) {
+			b.Fatal("refused")
+		}
+	}
+}
