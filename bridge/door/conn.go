@@ -1,0 +1,175 @@
+package door
+
+import (
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// peeker is a connection whose first byte can be looked at before it is read.
+// It keeps one byte, not a buffer, since it stays as long as the connection.
+type peeker struct {
+	net.Conn
+	first byte
+	full  bool
+}
+
+func (p *peeker) peek() (byte, error) {
+	for !p.full {
+		var b [1]byte
+		n, err := p.Conn.Read(b[:])
+		if n == 0 && err != nil {
+			return 0, err
+		}
+		p.first, p.full = b[0], n == 1
+	}
+	return p.first, nil
+}
+
+func (p *peeker) Read(b []byte) (int, error) {
+	if !p.full || len(b) == 0 {
+		return p.Conn.Read(b)
+	}
+	p.full = false
+	b[0] = p.first
+	return 1, nil
+}
+
+// conn is a connection at the door. Until it is admitted it has a place under
+// the caps, and no read from it waits beyond its limit.
+//
+//	accept --> waiting --admit (first write, or request read)--> admitted
+//	               ^---------- hold (a request upgrades) ----------'
+type conn struct {
+	peeker          // over the socket, or TLS over it
+	raw    net.Conn // the socket
+	door   *Door
+	from   netip.Prefix // whom it is counted for; not valid: nobody
+
+	counted bool // guarded by door.mu
+
+	admitted atomic.Bool // read on every write
+	held     atomic.Bool // writes do not admit it: the user says when
+
+	mu    sync.Mutex // guards what follows
+	since time.Time  // accept, or when the latest request was read
+	asked time.Time  // the read deadline that its user set
+}
+
+func newConn(d *Door, raw net.Conn) *conn {
+	c := &conn{peeker: peeker{Conn: raw}, raw: raw, door: d, from: countedFor(raw.RemoteAddr()), since: time.Now()}
+	raw.SetDeadline(c.limit())
+	return c
+}
+
+// countedFor is the address, or the /64 network of IPv6, that a limit per
+// address applies to: not valid for loopback, where a reverse proxy sits.
+func countedFor(addr net.Addr) netip.Prefix {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if ip.IsLoopback() {
+		return netip.Prefix{}
+	}
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	p, _ := ip.Prefix(bits)
+	return p
+}
+
+func (c *conn) limit() time.Time { return c.since.Add(c.door.config.Handshake) }
+
+// admit ends the waiting: the place under the caps is free, and the read
+// deadline is the one that was asked for.
+func (c *conn) admit() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.admitted.Load() {
+		return
+	}
+	c.admitted.Store(true)
+	c.held.Store(false)
+	c.door.mu.Lock()
+	c.door.uncount(c)
+	c.door.mu.Unlock()
+	c.peeker.SetReadDeadline(c.asked)
+}
+
+// request admits c, since a whole request was read from it. A second one has
+// the time that the connection had.
+func (c *conn) request() {
+	if c.admitted.Load() {
+		c.mu.Lock()
+		c.since = time.Now()
+		c.mu.Unlock()
+	}
+	c.admit()
+}
+
+// hold makes an admitted connection wait again, which is about to speak a
+// protocol of its own. Its user calls admit. False: there is no place.
+func (c *conn) hold() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.door.mu.Lock()
+	defer c.door.mu.Unlock()
+	if c.door.closed.Err() != nil || !c.door.count(c) {
+		return false
+	}
+	c.held.Store(true)
+	c.admitted.Store(false)
+	return true
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	if !c.admitted.Load() && !c.held.Load() {
+		c.admit()
+	}
+	return c.peeker.Conn.Write(b)
+}
+
+func (c *conn) SetDeadline(t time.Time) error {
+	if err := c.peeker.Conn.SetWriteDeadline(t); err != nil {
+		return err
+	}
+	return c.SetReadDeadline(t)
+}
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = t
+	if limit := c.limit(); !c.admitted.Load() && (t.IsZero() || t.After(limit)) {
+		t = limit
+	}
+	return c.peeker.SetReadDeadline(t)
+}
+
+func (c *conn) Close() error {
+	c.door.leave(c)
+	return c.peeker.Conn.Close()
+}
+
+// secured is a conn over TLS. Its ConnectionState, the client's certificate in
+// it, is what net/http looks for to set Request.TLS, and what tells a broker.
+type secured struct {
+	*conn
+	tls *tls.Conn
+}
+
+func (s secured) ConnectionState() tls.ConnectionState { return s.tls.ConnectionState() }
+
+// handedOn is c as its user gets it.
+func (c *conn) handedOn() net.Conn {
+	if t, ok := c.peeker.Conn.(*tls.Conn); ok {
+		return secured{c, t}
+	}
+	return c
+}

@@ -1,0 +1,16 @@
+// Package door opens a listener to every protocol: it looks at the first byte
+// of a connection and hands it on, so that nobody has to know which port speaks
+// what.
+//
+//	0x16       TLS (1.2 and later); then the same look at the first byte inside
+//	0x10       MQTT CONNECT: the broker
+//	a letter   HTTP/1.1: its handlers, which may upgrade to WebSocket
+//	any other  closed
+//
+// [Door] owns every connection from accept until it has ended: its deadline and
+// its place under the caps until it is admitted (the server has answered it),
+// and its end when the door is closed. What is said on it is not looked at.
+//
+// [WebSocket] is the way in for MQTT over WebSocket: it turns one into a
+// net.Conn and hands it to the same broker.
+package door

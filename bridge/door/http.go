@@ -1,0 +1,121 @@
+package door
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+const (
+	maxHeader    = 16 << 10 // bytes of a request's header
+	idleTimeout  = time.Minute
+	writeTimeout = time.Minute
+)
+
+type connKey struct{} // of the *conn in a request's context
+
+// connOf returns the door's connection that r came by, nil in a foreign server.
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
+}
+
+func (d *Door) newServer() *http.Server {
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
+	return &http.Server{
+		Handler:           http.HandlerFunc(d.request),
+		Protocols:         &http1,
+		ReadHeaderTimeout: d.config.Handshake, // from accept for the first request, see conn
+		ReadTimeout:       d.config.Handshake,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader - 4096, // net/http adds 4096
+		ErrorLog:          slog.NewLogLogger(d.config.Logger.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if s, ok := c.(secured); ok {
+				c = s.conn
+			}
+			return context.WithValue(ctx, connKey{}, c)
+		},
+		ConnState: d.state,
+	}
+}
+
+// request hands r to the handlers.
+func (d *Door) request(w http.ResponseWriter, r *http.Request) {
+	d.wg.Add(1) // the connection's own count may end before the handler, when it hijacks
+	defer d.wg.Done()
+	connOf(r).request()
+	defer d.report(r)
+	d.config.HTTP.ServeHTTP(w, r)
+}
+
+// report logs a panic of a handler, which net/http recovers from; its own line
+// would not be seen, at debug level.
+func (d *Door) report(r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if p != http.ErrAbortHandler {
+		d.config.Logger.Error("handler panicked", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// state ends the count of an HTTP connection: net/http is done with it.
+func (d *Door) state(_ net.Conn, s http.ConnState) {
+	if s == http.StateClosed || s == http.StateHijacked {
+		d.wg.Done()
+	}
+}
+
+// handoff is the listener of the HTTP server: it accepts what it is given.
+type handoff struct {
+	conns chan net.Conn
+	done  chan struct{}
+	close func()
+}
+
+func newHandoff() *handoff {
+	h := &handoff{conns: make(chan net.Conn), done: make(chan struct{})}
+	h.close = sync.OnceFunc(func() { close(h.done) })
+	return h
+}
+
+// give passes c to Accept. False: it is closed.
+func (h *handoff) give(c net.Conn) bool {
+	select {
+	case h.conns <- c:
+		return true
+	case <-h.done:
+		return false
+	}
+}
+
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handoff) Close() error {
+	h.close()
+	return nil
+}
+
+func (h *handoff) Addr() net.Addr { return handoffAddr{} }
+
+type handoffAddr struct{}
+
+func (handoffAddr) Network() string { return "door" }
+func (handoffAddr) String() string  { return "door" }
