@@ -23,6 +23,10 @@ type Config struct {
 	// error, an [*topics.Error], is for the client to see.
 	Authenticate func(context.Context, topics.Credentials) (topics.Identity, error)
 
+	// ICEServers are the ones for a peer, with credentials that are good for ttl.
+	// Nil: none.
+	ICEServers func(topics.Identity) (servers []topics.ICEServer, ttl time.Duration)
+
 	Root        topics.Root   // first level of the topics; "rtc"
 	Grace       time.Duration // how long a peer may come back after its connection was lost; 5 s
 	MaxMessage  int           // bytes of a message; 64 KiB
@@ -86,10 +90,11 @@ type Broker struct {
 	conns    atomic.Uint64             // names connections
 	draining atomic.Bool               // connections that end are no news any more
 
-	mu      sync.Mutex // guards what follows, and changes of watchers
-	clients map[*client]struct{}
-	closed  bool
-	serving sync.WaitGroup // a ServeConn each
+	mu       sync.Mutex // guards what follows, and changes of watchers
+	clients  map[*client]struct{}
+	sessions map[*Session]struct{}
+	closed   bool
+	serving  sync.WaitGroup // a ServeConn each
 }
 
 // New makes a Broker. It serves nothing by itself: doors hand it connections
@@ -99,7 +104,7 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{Config: c, clients: make(map[*client]struct{})}
+	b := &Broker{Config: c, clients: make(map[*client]struct{}), sessions: make(map[*Session]struct{})}
 	b.watchers.Store(new([]*member))
 	b.limits = guard.Limits{Handshake: c.Handshake, Queue: c.Queue, Write: c.Write}
 	if c.MaxMessage < 1<<27 {
@@ -237,12 +242,19 @@ func (b *Broker) changeWatchers(change func([]*member) []*member) {
 	b.watchers.Store(&next)
 }
 
-// hello is what the server tells a peer that joined, and one that asks for ICE
-// servers.
-func (b *Broker) hello(kind, room, peer string) topics.Hello {
+// hello is what the server tells a peer that joined, as "hello", and one that
+// asks for ICE servers or whose credentials for them end soon, as "ice".
+func (b *Broker) hello(kind, room string, s *Session) topics.Hello {
 	h := topics.Hello{Type: kind, TTL: 3600}
+	if b.ICEServers != nil {
+		var ttl time.Duration
+		if h.ICEServers, ttl = b.ICEServers(s.may()); ttl > 0 {
+			h.TTL = int(ttl / time.Second)
+			s.renewICE(ttl)
+		}
+	}
 	if kind == topics.TypeHello {
-		h.Room, h.Peer, h.Max = room, peer, b.MaxMessage
+		h.Room, h.Peer, h.Max = room, s.peer, b.MaxMessage
 	}
 	return h
 }

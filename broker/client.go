@@ -86,14 +86,11 @@ func (c *client) serve() {
 		c.broker.Logger.Debug("not connected", "remote", remote, "via", viaMQTT, "why", fmt.Sprint(err))
 	} else {
 		_, left := c.Left()
-		c.broker.Logger.Debug("disconnected", "conn", c.session.name, "peer", c.session.id.Name, "remote", remote, "left", left, "why", fmt.Sprint(err))
-		// A DISCONNECT is a leave; with reason 0x04 it asks for the will, too
-		// (MQTT 5, 3.14.2.1), which a leave publishes only then.
+		c.broker.Logger.Debug("disconnected", "conn", c.session.name, "peer", c.session.peer, "remote", remote, "left", left, "why", fmt.Sprint(err))
+		// A DISCONNECT is a leave, which withdraws the will unless its reason is
+		// 0x04 (MQTT 5, 3.14.2.1).
 		reason, left := c.Left()
-		if left && reason != packets.CodeDisconnectWillMessage.Code {
-			c.session.will = nil
-		}
-		c.session.Close(left)
+		c.session.close(left, !left || reason == packets.CodeDisconnectWillMessage.Code)
 		// mochi forgets a client only when all went well.
 		c.broker.engine.Clients.Delete(c.mochi.ID)
 	}
@@ -118,7 +115,7 @@ func (c *client) publish(pk packets.Packet) {
 	a, err := c.broker.Root.Parse(pk.TopicName)
 	switch {
 	case errors.Is(err, topics.ErrOutside):
-		c.refuse(pk, topics.Errorf(topics.Forbidden, "%s may not publish outside the rooms, to %q", c.session.id.Name, pk.TopicName))
+		c.refuse(pk, topics.Errorf(topics.Forbidden, "%s may not publish outside the rooms, to %q", c.session.peer, pk.TopicName))
 		return
 	case err != nil:
 		c.refuse(pk, topics.AsError(err))
@@ -191,7 +188,7 @@ func (c *client) subscribe(pk packets.Packet) {
 			e := topics.AsError(err)
 			ack = subackCode(e, c.Version())
 			c.refusal = e.Message
-			c.broker.Logger.Info("subscription refused", "conn", c.session.name, "peer", c.session.id.Name, "filter", f.Filter, "why", e.Message)
+			c.broker.Logger.Info("subscription refused", "conn", c.session.name, "peer", c.session.peer, "filter", f.Filter, "why", e.Message)
 		}
 		c.acks = append(c.acks, ack)
 	}
@@ -304,7 +301,7 @@ func (c *client) write(out *outgoing) error {
 		return errFull
 	case errors.Is(err, packets.ErrPacketTooLarge):
 		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
-			len(m.Payload), c.session.id.Name, c.mochi.Properties.Props.MaximumPacketSize)
+			len(m.Payload), c.session.peer, c.mochi.Properties.Props.MaximumPacketSize)
 	default:
 		return errClosed
 	}

@@ -15,7 +15,7 @@ func (r *room) fanOut(m *message, except *member) (lost []*topics.Error) {
 		if except != nil && in.session == except.session {
 			return
 		}
-		if how, ok := in.reception(m.Address, in.session.id.Name == m.Src); ok {
+		if how, ok := in.reception(m.Address, in.session.peer == m.Src); ok {
 			if err := r.deliver(in, m, how); err != nil {
 				lost = append(lost, err)
 			}
@@ -84,7 +84,7 @@ func (r *room) snapshot(in *member, sub subscription) {
 	}
 	for _, p := range r.sorted() {
 		m := presenceOf(r, p, p.presence)
-		if p.member != nil && p.member.session == in.session || !sub.filter.Match(m.Address) {
+		if p.name == in.session.peer || !sub.filter.Match(m.Address) {
 			continue
 		}
 		how := reception{retain: true}

@@ -56,6 +56,7 @@ func TestRefusedPublishIsToldInEveryVersionAndReachesNobody(t *testing.T) {
 		{"to/bob/{me}", `{"type":"offer","session":"k1","sdp":"` + strings.Repeat("x", 1000) + `"}`, 413, false},
 		{"to/bob/{me}", `{"type":"offer","session":"k1","sdp":"` + strings.Repeat("x", 2500) + `"}`, 413, false},
 		{"all/{me}", `{"type":"msg","data":"` + strings.Repeat("x", 1000) + `"}`, 413, false},
+		{"to/bob/{me}", `{"type":"ice","iceServers":[{"urls":["turn:evil.example"]}]}`, 400, false},
 		{"to/_/{me}", `{"type":"msg"}`, 400, false},
 	} {
 		for _, p := range []*mqttPeer{three, five} {

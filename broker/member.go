@@ -16,6 +16,11 @@ type member struct {
 	watching bool  // it reads what is said to others
 }
 
+// clone copies a member that rooms read without a lock, to change the copy.
+func (m *member) clone() *member {
+	return &member{session: m.session, subs: slices.Clone(m.subs)}
+}
+
 // add adds or replaces a subscription and reports whether its filter is new.
 func (m *member) add(sub subscription) (isNew bool, err error) {
 	for i := range m.subs {
@@ -24,7 +29,7 @@ func (m *member) add(sub subscription) (isNew bool, err error) {
 			return false, nil
 		}
 	}
-	if m.session.filters.Add(1) > maxFilters {
+	if m.session.filters.Add(1) > maxFilters && m.session.via == viaMQTT {
 		m.session.filters.Add(-1)
 		return false, topics.Errorf(topics.Busy, "a connection holds at most %d filters", maxFilters)
 	}
@@ -47,12 +52,12 @@ func (m *member) sameSession(other *member) bool { return m.session == other.ses
 
 // inbox reports whether the member listens to what is said to it.
 func (m *member) inbox() bool {
-	return slices.ContainsFunc(m.subs, func(s subscription) bool { return s.filter.Inbox() == m.session.id.Name })
+	return slices.ContainsFunc(m.subs, func(s subscription) bool { return s.filter.Inbox() == m.session.peer })
 }
 
 // watches reports whether the member reads what is said to others.
 func (m *member) watches() bool {
-	me := m.session.id.Name
+	me := m.session.peer
 	return slices.ContainsFunc(m.subs, func(s subscription) bool {
 		return s.filter.Inbox() != me && (s.filter.Covers(topics.Direct) || s.filter.Covers(topics.Wake))
 	})

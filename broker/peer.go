@@ -30,8 +30,8 @@ type peer struct {
 // call is a session of signaling, as one of its two ends knows it.
 type call struct{ session, with string }
 
-func newPeer(id topics.Identity) *peer {
-	return &peer{name: id.Name, device: id.Device, calls: make(map[call]struct{})}
+func newPeer(s *Session) *peer {
+	return &peer{name: s.peer, device: s.device, calls: make(map[call]struct{})}
 }
 
 // expect starts the time for which what is sent to p waits; a nil room ends it.

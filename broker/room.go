@@ -93,7 +93,7 @@ func (r *room) join(s *Session, presence []byte, status topics.Status) error {
 	if err != nil {
 		return err
 	}
-	p := r.peers[s.id.Name]
+	p := r.peers[s.peer]
 	if p == nil {
 		if most := r.broker.MaxPeers; len(r.peers) >= most {
 			if len(in.subs) == 0 {
@@ -101,7 +101,7 @@ func (r *room) join(s *Session, presence []byte, status topics.Status) error {
 			}
 			return topics.Errorf(topics.Busy, "room %s is full: it has %d peers", r.name, most)
 		}
-		p = newPeer(s.id)
+		p = newPeer(s)
 		r.peers[p.name] = p
 	}
 	if old := p.member; old != nil && old != in {
@@ -139,12 +139,18 @@ func (r *room) opened(in *member) {
 	p.expect(nil, 0)
 	if !in.greeted {
 		in.greeted = true
-		r.tell(in, r.broker.hello(topics.TypeHello, r.name, p.name).Payload(), topics.TypeHello)
+		r.tell(in, r.broker.hello(topics.TypeHello, r.name, in.session).Payload(), topics.TypeHello)
 	}
 	waiting := p.waiting
 	p.waiting = nil
 	for _, m := range waiting {
-		if err := r.hand(p, m); err != nil {
+		var err error
+		if m.sender != nil && !m.sender.may().MayPublish(m.Address) {
+			err = topics.Errorf(topics.Forbidden, "%s may not say that to %s any more", m.Src, p.name)
+		} else {
+			err = r.hand(p, m)
+		}
+		if err != nil {
 			r.tellSender(m, err)
 		}
 	}
@@ -188,7 +194,7 @@ func (r *room) replace(old *member) {
 }
 
 // part takes s out of the room: it left, or its connection was lost.
-func (r *room) part(s *Session, left bool) {
+func (r *room) part(s *Session, left, withWill bool) {
 	in := r.members[s]
 	if in == nil {
 		return
@@ -199,7 +205,7 @@ func (r *room) part(s *Session, left bool) {
 		return
 	}
 	p.member = nil
-	if will := s.will; will != nil && will.Room == r.name {
+	if will := s.will; withWill && will != nil && will.Room == r.name && s.may().MayPublish(will.Address) {
 		p.will = will
 	}
 	if left || r.broker.Grace < 0 {
@@ -281,7 +287,7 @@ func (r *room) giveUp(p *peer, why string) {
 // publishWill publishes what the client asked for at CONNECT. It was checked
 // then. A presence as a will is needless: the server makes it.
 func (r *room) publishWill(p *peer, will *message) {
-	from := &member{peer: p, session: &Session{id: topics.Identity{Name: p.name}}}
+	from := &member{peer: p, session: &Session{peer: p.name}}
 	switch will.Kind {
 	case topics.All:
 		r.say(will, from)
@@ -379,7 +385,7 @@ func (r *room) watch(m *message, to *member) {
 
 // tell sends a message of the server to a member, if it listens.
 func (r *room) tell(in *member, payload []byte, kind string) {
-	m := r.from(topics.Server, in.session.id.Name, payload)
+	m := r.from(topics.Server, in.session.peer, payload)
 	m.Type = kind
 	if how, ok := in.reception(m.Address, false); ok {
 		if err := in.session.receiver.deliver(m, how); errors.Is(err, errFull) {
@@ -412,6 +418,6 @@ func (r *room) asked(m *message, from *member) error {
 	if m.Type != topics.TypeICE {
 		return topics.Errorf(topics.BadRequest, "the server (%s) takes ice, not %s", topics.Server, m.Type)
 	}
-	r.tell(from, r.broker.hello(topics.TypeICE, r.name, from.session.id.Name).Payload(), topics.TypeICE)
+	r.tell(from, r.broker.hello(topics.TypeICE, r.name, from.session).Payload(), topics.TypeICE)
 	return nil
 }

@@ -2,10 +2,12 @@ package broker
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -47,12 +49,13 @@ var (
 type end struct {
 	code byte // reason code of an MQTT 5 DISCONNECT, 3.14.2.1
 	text string
+	why  *topics.Error // for a door that is to end the connection; nil if it knows already
 }
 
 var (
-	endReplaced = end{0x8E, "another connection of the same identity took over"}
-	endShutdown = end{0x8B, "the server is shutting down"}
-	endSlow     = end{0x97, "the connection does not take what it subscribed to"}
+	endReplaced = end{code: 0x8E, text: "another connection of the same identity took over"}
+	endShutdown = end{code: 0x8B, text: "the server is shutting down"}
+	endSlow     = end{code: 0x97, text: "the connection does not take what it subscribed to"}
 )
 
 // subscription is one filter of a session.
@@ -66,23 +69,27 @@ type subscription struct {
 	handling byte // retain handling: 0 send retained, 1 if the subscription is new, 2 do not
 }
 
-// maxFilters is how many filters a connection may hold.
+// maxFilters is how many filters an MQTT connection may hold. The other doors
+// subscribe to what a room needs, and have a limit of rooms.
 const maxFilters = 64
 
 // Session is one connection on the bus.
 type Session struct {
 	broker   *Broker
-	id       topics.Identity
+	peer     string // the name of its identity, in every room
+	device   bool   // which stays listed when it is offline
 	via      string
 	name     string // for the log: "m17"
 	receiver receiver
-	will     *message // published when a peer of this session is given up
-
-	filters atomic.Int32 // how many subscriptions it holds
+	will     *message                        // asked for at CONNECT; published when the peer is given up
+	identity atomic.Pointer[topics.Identity] // what it may do by now; nil: nothing any more
+	filters  atomic.Int32                    // how many subscriptions it holds
 
 	mu      sync.Mutex // guards what follows; taken with a room's lock held, never the other way
 	rooms   map[*room]struct{}
-	watcher *member // what it subscribed to across rooms
+	watcher *member     // what it subscribed to across rooms
+	expiry  *time.Timer // of its credentials
+	renewal *time.Timer // of its ICE servers
 	closed  bool
 }
 
@@ -90,11 +97,16 @@ type Session struct {
 const viaMQTT = "mqtt"
 
 func (b *Broker) newSession(id topics.Identity, via string, r receiver) *Session {
-	return &Session{
-		broker: b, id: id, via: via, receiver: r,
+	s := &Session{
+		broker: b, peer: id.Name, device: id.Device, via: via, receiver: r,
 		name:  via[:1] + strconv.FormatUint(b.conns.Add(1), 10),
 		rooms: make(map[*room]struct{}),
 	}
+	b.mu.Lock()
+	b.sessions[s] = struct{}{}
+	b.mu.Unlock()
+	s.Renew(id)
+	return s
 }
 
 // Publish sends payload to a; see bridge.Bus.
@@ -104,7 +116,7 @@ func (s *Session) Publish(a topics.Address, payload []byte) error {
 
 func (s *Session) publish(m *message) error {
 	m.sender = s
-	if !s.id.MayPublish(m.Address) {
+	if !s.may().MayPublish(m.Address) {
 		return s.denied(m)
 	}
 	if m.Kind == topics.Presence {
@@ -145,23 +157,23 @@ func (s *Session) denied(m *message) error {
 	switch {
 	case m.Kind == topics.Wake:
 		return topics.Errorf(topics.Forbidden, "only the server publishes under wake/").Of(info, m.Dst)
-	case m.Src != s.id.Name:
-		return topics.Errorf(topics.Forbidden, "%s may not speak as %s in %s: the last level of the topic is the sender", s.id.Name, m.Src, m.Room).Of(info, m.Dst)
+	case m.Src != s.peer:
+		return topics.Errorf(topics.Forbidden, "%s may not speak as %s in %s: the last level of the topic is the sender", s.peer, m.Src, m.Room).Of(info, m.Dst)
 	default:
-		return topics.Errorf(topics.Forbidden, "%s may not publish to %s in %s", s.id.Name, s.broker.Root.Topic(m.Address), m.Room).Of(info, m.Dst)
+		return topics.Errorf(topics.Forbidden, "%s may not publish to %s in %s", s.peer, s.broker.Root.Topic(m.Address), m.Room).Of(info, m.Dst)
 	}
 }
 
 func (s *Session) absent(m *message) error {
-	return topics.Errorf(topics.Forbidden, "%s is not in %s: join first, by subscribing to %s", s.id.Name, m.Room,
-		s.broker.Root.Inbox(m.Room, s.id.Name)).Of(m.Message, m.Dst)
+	return topics.Errorf(topics.Forbidden, "%s is not in %s: join first, by subscribing to %s", s.peer, m.Room,
+		s.broker.Root.Inbox(m.Room, s.peer)).Of(m.Message, m.Dst)
 }
 
 // present takes a presence that the client publishes: it joins, changes its
 // presence, or leaves.
 func (s *Session) present(m *message) error {
 	about := topics.Message{Type: "presence"}
-	if m.Src != s.id.Name {
+	if m.Src != s.peer {
 		return topics.Errorf(topics.Forbidden, "the presence of %s is made from its own connection", m.Src).Of(about, "")
 	}
 	status, err := topics.CheckPresence(m.Payload)
@@ -203,12 +215,12 @@ func (s *Session) subscribe(sub subscription) error {
 	sub.filter, err = s.broker.Root.ParseFilter(sub.text)
 	if err != nil {
 		if errors.Is(err, topics.ErrOutside) {
-			return topics.Errorf(topics.Forbidden, "%s may not subscribe outside the rooms, to %q", s.id.Name, sub.text)
+			return topics.Errorf(topics.Forbidden, "%s may not subscribe outside the rooms, to %q", s.peer, sub.text)
 		}
 		return err
 	}
-	if !s.id.MaySubscribe(sub.filter) {
-		return topics.Errorf(topics.Forbidden, "%s may not subscribe to %q: it is wider than the grant", s.id.Name, sub.text)
+	if !s.may().MaySubscribe(sub.filter) {
+		return topics.Errorf(topics.Forbidden, "%s may not subscribe to %q: it is wider than the grant", s.peer, sub.text)
 	}
 	name := sub.filter.Room()
 	if name == "" {
@@ -228,7 +240,7 @@ func (s *Session) subscribe(sub subscription) error {
 	if sub.handling == 0 || sub.handling == 1 && isNew {
 		r.snapshot(in, sub)
 	}
-	if sub.filter.Inbox() != s.id.Name || !s.id.MayJoin(name) {
+	if sub.filter.Inbox() != s.peer || !s.may().MayJoin(name) {
 		return nil
 	}
 	if in.peer != nil {
@@ -251,7 +263,7 @@ func (s *Session) subscribeAcross(sub subscription) error {
 	if s.watcher == nil {
 		s.watcher = &member{session: s}
 	}
-	next := &member{session: s, subs: slices.Clone(s.watcher.subs)} // rooms read the old one
+	next := s.watcher.clone()
 	isNew, err := next.add(sub)
 	s.watcher = next
 	s.mu.Unlock()
@@ -299,7 +311,7 @@ func (s *Session) unsubscribe(text string) bool {
 		s.mu.Unlock()
 		return false
 	}
-	next := &member{session: s, subs: slices.Clone(s.watcher.subs)}
+	next := s.watcher.clone()
 	was := next.remove(text)
 	s.watcher = next
 	s.mu.Unlock()
@@ -308,22 +320,31 @@ func (s *Session) unsubscribe(text string) bool {
 }
 
 // Close ends the session; see bridge.Bus.
-func (s *Session) Close(left bool) {
+func (s *Session) Close(left bool) { s.close(left, !left) }
+
+// close ends the session. Its last will is published, when its peer is given up,
+// only if will is set (MQTT 5, 3.1.2.5).
+func (s *Session) close(left, will bool) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		return
 	}
 	s.closed = true
-	rooms := make([]*room, 0, len(s.rooms))
-	for r := range s.rooms {
-		rooms = append(rooms, r)
+	for _, t := range []*time.Timer{s.expiry, s.renewal} {
+		if t != nil {
+			t.Stop()
+		}
 	}
+	rooms := slices.Collect(maps.Keys(s.rooms))
 	watcher := s.watcher
 	s.mu.Unlock()
+	s.broker.mu.Lock()
+	delete(s.broker.sessions, s)
+	s.broker.mu.Unlock()
 	for _, r := range rooms {
 		r.mu.Lock()
-		r.part(s, left)
+		r.part(s, left, will)
 		r.leave()
 	}
 	if watcher != nil {
@@ -364,9 +385,17 @@ func (p *inProcess) deliver(m *message, r reception) error {
 	return nil
 }
 
-// end does nothing: the door learns of a takeover by the error in its inbox, and
-// of a shutdown from the program.
-func (p *inProcess) end(end) {}
+// end tells the door, by an error that is about no room. Of a takeover it knows
+// from the error in its inbox, and of a shutdown from the program.
+func (p *inProcess) end(e end) {
+	if e.why != nil {
+		_ = p.deliver(&message{Delivery: topics.Delivery{
+			Address: topics.Address{Kind: topics.Direct, Src: topics.Server},
+			Message: topics.Message{Type: topics.TypeError},
+			Payload: e.why.Payload(),
+		}}, reception{})
+	}
+}
 
 func (p *inProcess) close() {
 	p.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Role is what an identity may do in a room.
@@ -52,9 +53,14 @@ func (g Grant) covers(room string) bool {
 // credentials, never from a client id or a payload. Everything that is not
 // granted is denied.
 type Identity struct {
-	Name   string
-	Grants []Grant
-	Device bool // stays listed when it is offline
+	Name      string
+	Grants    []Grant
+	Device    bool      // stays listed when it is offline
+	Publish   []string  // filters of the topics outside the root where it may publish
+	Subscribe []string  // filters outside the root: it may subscribe to what stays within one
+	Expires   time.Time // when the credentials end, and the connection with them; zero: never
+	Source    string    // the kind of credentials it came from, for package broker/auth
+	Stamp     string    // which credentials, for package broker/auth: opaque, no secret
 }
 
 // MayPublish reports whether id may publish at a.

@@ -1,0 +1,167 @@
+package broker
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// What a session may do can change while it lives: its credentials end, are
+// renewed, or are taken back.
+
+// may is what the session may do now.
+func (s *Session) may() topics.Identity {
+	if id := s.identity.Load(); id != nil {
+		return *id
+	}
+	return topics.Identity{Name: s.peer}
+}
+
+// Identity is who the session is, and what it may do now.
+func (s *Session) Identity() topics.Identity { return s.may() }
+
+// Renew gives the session newer credentials of the same name. Where they grant
+// less, it loses the rooms and subscriptions that they do not grant.
+func (s *Session) Renew(id topics.Identity) {
+	was := s.identity.Swap(&id)
+	s.mu.Lock()
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	if !id.Expires.IsZero() && !s.closed {
+		s.expiry = time.AfterFunc(time.Until(id.Expires), s.expire)
+	}
+	s.mu.Unlock()
+	if was == nil {
+		return
+	}
+	for _, r := range s.inRooms() {
+		r.mu.Lock()
+		r.reconsider(s)
+		r.leave()
+	}
+	s.reconsiderWatcher()
+}
+
+// reconsider takes from a member what its session may not have any more.
+func (r *room) reconsider(s *Session) {
+	in := r.members[s]
+	if in == nil {
+		return
+	}
+	id := s.may()
+	if in.peer != nil && !id.MayJoin(r.name) {
+		r.tell(in, topics.Errorf(topics.Forbidden, "%s may not be in %s any more", s.peer, r.name).Payload(), topics.TypeError)
+		r.giveUp(in.peer, "not granted any more")
+	}
+	if r.members[s] == nil {
+		return
+	}
+	in.keep(id)
+	r.recount(in)
+	if len(in.subs) == 0 && in.peer == nil {
+		r.drop(in)
+	}
+}
+
+// reconsiderWatcher does so for what the session subscribed to across rooms.
+func (s *Session) reconsiderWatcher() {
+	s.mu.Lock()
+	if s.watcher == nil {
+		s.mu.Unlock()
+		return
+	}
+	next := s.watcher.clone()
+	next.keep(s.may())
+	s.watcher = next
+	s.mu.Unlock()
+	s.broker.watch(next)
+}
+
+// keep removes the subscriptions that id may not have.
+func (m *member) keep(id topics.Identity) {
+	for _, sub := range slices.Clone(m.subs) {
+		if !id.MaySubscribe(sub.filter) {
+			m.remove(sub.text)
+		}
+	}
+}
+
+// expire ends the session with its credentials. The peer has its grace, as after
+// a lost connection: its client may come back with new ones.
+func (s *Session) expire() {
+	s.expel(topics.Errorf(topics.Unauthorized, "the credentials of %s have expired: connect again with new ones", s.peer), false)
+}
+
+// expel tells the client why and ends its connection. When its peers are gone for
+// good nothing waits for them.
+func (s *Session) expel(why *topics.Error, gone bool) {
+	s.broker.Logger.Info("expelled", "peer", s.peer, "conn", s.name, "via", s.via, "why", why.Message)
+	s.identity.Store(nil)
+	for _, r := range s.inRooms() {
+		r.mu.Lock()
+		if in := r.members[s]; in != nil {
+			r.tell(in, why.Payload(), topics.TypeError)
+		}
+		r.leave()
+	}
+	s.receiver.end(end{code: 0x87, text: why.Message, why: why})
+	s.Close(gone)
+}
+
+// Recheck asks, of every session, what its identity may do by now; to be called
+// when accounts have changed. An error is a revocation: the connection ends at
+// once, and its peers are gone.
+func (b *Broker) Recheck(now func(topics.Identity) (topics.Identity, error)) {
+	b.mu.Lock()
+	all := make([]*Session, 0, len(b.sessions))
+	for s := range b.sessions {
+		all = append(all, s)
+	}
+	b.mu.Unlock()
+	for _, s := range all {
+		id := s.identity.Load()
+		if id == nil {
+			continue
+		}
+		next, err := now(*id)
+		if err != nil {
+			s.expel(topics.AsError(err), true)
+			continue
+		}
+		s.Renew(next)
+	}
+}
+
+// renewICE sends new credentials for the ICE servers before those that were just
+// made end.
+func (s *Session) renewICE(ttl time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.renewal != nil {
+		s.renewal.Stop()
+	}
+	if !s.closed {
+		s.renewal = time.AfterFunc(ttl*3/4, s.tellICE)
+	}
+}
+
+func (s *Session) tellICE() {
+	for _, r := range s.inRooms() {
+		r.mu.Lock()
+		if in := r.members[s]; in != nil && in.peer != nil {
+			r.tell(in, r.broker.hello(topics.TypeICE, r.name, s).Payload(), topics.TypeICE)
+		}
+		r.leave()
+	}
+}
+
+// inRooms returns the rooms that the session has something in.
+func (s *Session) inRooms() []*room {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.rooms))
+}
