@@ -1,0 +1,44 @@
+// Package bridge is what all doors but MQTT share: a client's [Session] on the
+// [Bus], spoken in the JSON frames of PROTOCOL.md section 5. A door brings the
+// frames in ([Session.Receive]) and takes those that go out ([Client.Out]);
+// sockets, queues, pings and close codes are the door's. Who may do what, what
+// a valid message is and who is there is the bus's: a session reads routing
+// members only.
+//
+//	frame  --read, cut room, to, id--> Bus.Publish
+//	inbox  --splice room, from, all--> frame
+//
+// A message is never encoded anew: bytes other than the routing members leave
+// as they came. The package imports the standard library and topics only.
+//
+// # Where the contract was silent
+//
+//   - The first join that names a room and a peer properly authenticates, once
+//     for the connection. If that fails the connection ends, after the error,
+//     with the close code of the error. A join that is refused for its room
+//     leaves the connection as it was, so another room may be tried.
+//   - A token in a later join is not looked at: a connection has one identity.
+//     A later join as another peer is 403.
+//   - Joining a room again is a way to start over: the presence is updated if
+//     one is given, and "joined" tells who is there and new ICE servers. What
+//     happens meanwhile follows "joined".
+//   - A presence without "online" is online. One that says false leaves, as in
+//     MQTT; in a join it is 400. A presence that is null is 400: use leave.
+//   - After leaving its last room a connection lives and may join again; until
+//     then it is answered 403.
+//   - "joined" carries the id and is its answer. "pong" carries none: a ping
+//     with an id gets an "ok" after it.
+//   - A member "all" in a client's frame is refused like "from".
+//   - "peer", "token" and "presence" mean something in join, presence and
+//     refresh only; in a message they are members like any other. "to" means
+//     nothing there.
+//   - An id that is a number has at most 64 digits and signs. A malformed frame
+//     is answered with its id, if the id could be read.
+//   - An error carries "room" when it is known, and comes without "from".
+//   - What was accepted for the client and no longer fits (its own answers,
+//     presence, errors) ends the connection as too slow: so nothing is missing
+//     in what a client was told. A message that does not fit is an error to its
+//     sender, and the connection lives.
+//   - An error 401 from the server that is not about a message says that the
+//     credentials expired, and ends the connection.
+package bridge

@@ -1,0 +1,389 @@
+package bridge
+
+import (
+	"bytes"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// The types of frame that are the session's business. All others are messages.
+const (
+	typeJoin     = "join"
+	typePresence = "presence"
+	typeRefresh  = "refresh"
+	typeLeave    = "leave"
+	typePing     = "ping"
+)
+
+// maxID is how many characters an id has at most.
+const maxID = 64
+
+// frame is what a session needs to know of a client's frame. Slices are parts
+// of the text.
+type frame struct {
+	text     []byte
+	kind     string // "type"
+	id       []byte // JSON text, nil where there is none
+	room     string // "" where there is none
+	to       string
+	direct   bool // there is a "to"
+	session  string
+	peer     []byte // JSON text, as token and presence
+	token    []byte
+	presence []byte
+	routed   bool // there are routing members to cut
+}
+
+// member is a bit for each member of a frame that must not be given twice.
+type member uint16
+
+const (
+	memberType member = 1 << iota
+	memberID
+	memberRoom
+	memberTo
+	memberPeer
+	memberToken
+	memberPresence
+)
+
+// readFrame reads the members of text that a session looks at, in one pass
+// that checks the whole text. With an error it returns what it understood, so
+// that the answer can carry the id.
+func readFrame(text []byte) (frame, error) {
+	r := frameReader{frame: frame{text: text}}
+	for m, err := range topics.Members(text) {
+		if err != nil {
+			r.note(err)
+			break
+		}
+		r.member(m)
+	}
+	if r.wrong == nil {
+		r.wrong = r.check()
+	}
+	return r.frame, r.wrong
+}
+
+type frameReader struct {
+	frame
+	seen, twice member
+	wrong       error // the first mistake
+}
+
+func (r *frameReader) note(err error) {
+	if r.wrong == nil {
+		r.wrong = err
+	}
+}
+
+func (r *frameReader) see(m member) {
+	r.twice |= r.seen & m
+	r.seen |= m
+}
+
+func (r *frameReader) member(m topics.Member) {
+	switch string(m.Name) {
+	case "type":
+		r.see(memberType)
+		r.kind = kindOf(m)
+	case "id":
+		r.see(memberID)
+		r.routed = true
+		if validID(m) {
+			r.id = m.Value
+			return
+		}
+		r.note(topics.Errorf(topics.BadRequest, `"id" must be a number or a text of at most %d characters`, maxID))
+	case "room":
+		r.see(memberRoom)
+		r.room = r.name("room", m)
+	case "to":
+		r.see(memberTo)
+		r.direct = true
+		r.to = r.name("peer", m)
+	case "from", "all":
+		r.note(topics.Errorf(topics.BadRequest, "%q is written by the server, leave it out", m.Name))
+	case "session":
+		if s, ok := m.Text(); ok && len(s) <= topics.MaxName {
+			r.session = s
+		}
+	case "peer":
+		r.see(memberPeer)
+		r.peer = m.Value
+	case "token":
+		r.see(memberToken)
+		r.token = m.Value
+	case "presence":
+		r.see(memberPresence)
+		r.presence = m.Value
+	}
+}
+
+// name reads a routing member that must name a what.
+func (r *frameReader) name(what string, m topics.Member) string {
+	r.routed = true
+	s, ok := m.Text()
+	if !ok {
+		r.note(topics.Errorf(topics.BadRequest, "%q must be a text, the name of a %s", m.Name, what))
+		return ""
+	}
+	if s == topics.Server && what == "peer" {
+		return s
+	}
+	if err := topics.CheckName(what, s); err != nil {
+		r.note(err)
+		return ""
+	}
+	return s
+}
+
+// check says what is wrong with the frame as a whole.
+func (r *frameReader) check() error {
+	twice := r.twice & (memberType | memberID | memberRoom | memberTo)
+	switch r.kind {
+	case typeJoin, typePresence, typeRefresh:
+		twice = r.twice
+	case "":
+		return topics.Errorf(topics.BadRequest, `the frame has no "type" that is a text`)
+	}
+	if twice != 0 {
+		return topics.Errorf(topics.BadRequest, "a member of the frame that says where it goes or what it is (type, id, room, to, peer, token, presence) is given twice")
+	}
+	return nil
+}
+
+// message is the frame as a message: without its routing members, every other
+// byte as it came. It is not a part of the text.
+func (f *frame) message() []byte {
+	if !f.routed {
+		return bytes.Clone(f.text)
+	}
+	return topics.Cut(f.text, inbound)
+}
+
+// inbound reports whether name is a routing member of a client's frame.
+func inbound(name []byte) bool {
+	switch string(name) {
+	case "room", "to", "id":
+		return true
+	}
+	return false
+}
+
+// about is what an error tells of the frame.
+func (f *frame) about() topics.Message {
+	m := topics.Message{Type: f.kind, Session: f.session}
+	if len(m.Type) > topics.MaxName {
+		m.Type = ""
+	}
+	return m
+}
+
+// kindOf returns the type that a member says, without allocating for the usual
+// ones.
+func kindOf(m topics.Member) string {
+	for _, t := range [...]string{
+		topics.TypeCandidate, topics.TypeOffer, topics.TypeAnswer, topics.TypeBye, topics.TypeStart, topics.TypeMsg,
+		typePresence, typePing, typeJoin, typeLeave,
+	} {
+		if len(m.Value) == len(t)+2 && m.Value[0] == '"' && string(m.Value[1:len(t)+1]) == t {
+			return t
+		}
+	}
+	t, _ := m.Text()
+	return t
+}
+
+func validID(m topics.Member) bool {
+	if c := m.Value[0]; c == '-' || '0' <= c && c <= '9' {
+		return len(m.Value) <= maxID
+	}
+	if len(m.Value) <= maxID {
+		return m.Value[0] == '"'
+	}
+	s, ok := m.Text()
+	return ok && utf8.RuneCountInString(s) <= maxID
+}
+
+// textOf reads the JSON text of a member that must be a text, "" where there
+// is none.
+func textOf(name string, value []byte) (string, error) {
+	if value == nil {
+		return "", nil
+	}
+	s, ok := topics.Member{Value: value}.Text()
+	if !ok {
+		return "", topics.Errorf(topics.BadRequest, "%q must be a text", name)
+	}
+	return s, nil
+}
+
+// presenceOf makes the payload of a presence from the member of a frame:
+// online, when it does not say. It is not a part of the frame.
+func presenceOf(value []byte) (payload []byte, online bool, err error) {
+	if value == nil {
+		return []byte(topics.PresenceOnline), true, nil
+	}
+	if value[0] != '{' {
+		return nil, false, topics.Errorf(topics.BadRequest, `"presence" must be an object; to go, send leave`)
+	}
+	said := false
+	for m := range topics.Members(value) {
+		said = said || string(m.Name) == "online"
+	}
+	if said {
+		payload = bytes.Clone(value)
+	} else {
+		payload = splice(value, []byte(`"online":true`))
+	}
+	status, err := topics.CheckPresence(payload)
+	return payload, status.Online, err
+}
+
+// splice returns object with members, which are JSON text without a comma at
+// either end, in front of its own. Cutting them out again gives object, byte
+// for byte.
+func splice(object, members []byte) []byte {
+	at := bytes.IndexByte(object, '{') + 1
+	for at < len(object) && isSpace(object[at]) {
+		at++
+	}
+	out := make([]byte, 0, len(object)+len(members)+1)
+	out = append(append(out, object[:at]...), members...)
+	if at < len(object) && object[at] != '}' {
+		out = append(out, ',')
+	}
+	return append(out, object[at:]...)
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+// headRoom is space for the routing members of any frame that goes out but an
+// error with a long id.
+type headRoom [2*topics.MaxName + 64]byte
+
+// messageFrame is the frame of a message, said to the client or to all.
+func messageFrame(d topics.Delivery) []byte {
+	payload := d.Payload
+	if d.Routed {
+		payload = topics.Cut(payload, topics.Routing)
+	}
+	var room headRoom
+	head := append(append(room[:0], `"room":"`...), d.Room...)
+	head = append(append(append(head, `","from":"`...), d.Src...), '"')
+	if d.Kind == topics.All {
+		head = append(head, `,"all":true`...)
+	}
+	return splice(payload, head)
+}
+
+// presenceFrame is the frame of a presence; an empty one becomes null.
+func presenceFrame(d topics.Delivery) []byte {
+	out := make([]byte, 0, len(d.Payload)+len(headRoom{}))
+	out = append(append(out, `{"type":"presence","room":"`...), d.Room...)
+	out = append(append(out, `","peer":"`...), d.Src...)
+	out = append(out, `","presence":`...)
+	return append(appendPresence(out, d.Payload), '}')
+}
+
+func appendPresence(out, payload []byte) []byte {
+	if len(payload) == 0 {
+		return append(out, "null"...)
+	}
+	return append(out, payload...)
+}
+
+// errorFrame is the frame of an error, given as the message that it travels as.
+func errorFrame(room string, id, payload []byte) []byte {
+	var space headRoom
+	head := space[:0]
+	if room != "" {
+		head = append(append(append(head, `"room":"`...), room...), '"')
+	}
+	if id != nil {
+		if room != "" {
+			head = append(head, ',')
+		}
+		head = append(append(head, `"id":`...), id...)
+	}
+	if len(head) == 0 {
+		return bytes.Clone(payload)
+	}
+	return splice(payload, head)
+}
+
+// okFrame answers the frame with that id.
+func okFrame(id []byte) []byte {
+	return append(append([]byte(`{"type":"ok","id":`), id...), '}')
+}
+
+func pongFrame() []byte { return []byte(`{"type":"pong"}`) }
+
+// joinedFrame answers a join: who else is there, and what hello said.
+func joinedFrame(id []byte, room, peer string, j *joining, ping int) []byte {
+	size := len(j.hello) + len(id) + 256
+	for _, d := range j.peers {
+		size += len(d.Payload) + len(d.Src) + 32
+	}
+	out := append(make([]byte, 0, size), `{"type":"joined"`...)
+	if id != nil {
+		out = append(append(out, `,"id":`...), id...)
+	}
+	out = append(append(out, `,"room":"`...), room...)
+	out = append(append(out, `","peer":"`...), peer...)
+	out = append(out, `","peers":[`...)
+	for i, d := range j.peers {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(append(out, `{"peer":"`...), d.Src...)
+		out = append(append(out, `","presence":`...), d.Payload...)
+		out = append(out, '}')
+	}
+	ice, ttl, most := []byte("[]"), []byte("0"), []byte("0")
+	for m := range topics.Members(j.hello) {
+		switch string(m.Name) {
+		case "iceServers":
+			ice = m.Value
+		case "ttl":
+			ttl = m.Value
+		case "max":
+			most = m.Value
+		}
+	}
+	out = append(append(out, `],"iceServers":`...), ice...)
+	out = append(append(out, `,"ttl":`...), ttl...)
+	out = append(append(out, `,"max":`...), most...)
+	return append(strconv.AppendInt(append(out, `,"ping":`...), int64(ping), 10), '}')
+}
+
+// errorCode is the code of a message "error", 0 where it has none; about tells
+// whether it is about a message.
+func errorCode(payload []byte) (code topics.Code, about bool) {
+	for m := range topics.Members(payload) {
+		switch string(m.Name) {
+		case "code":
+			n, _ := strconv.Atoi(string(m.Value))
+			code = topics.Code(n)
+		case "about":
+			about = true
+		}
+	}
+	return code, about
+}
+
+// whole cuts an incomplete character off the end of text.
+func whole(text []byte) []byte {
+	for i := 1; i <= min(utf8.UTFMax-1, len(text)); i++ {
+		if c := text[len(text)-i]; utf8.RuneStart(c) {
+			if !utf8.FullRune(text[len(text)-i:]) {
+				return text[:len(text)-i]
+			}
+			break
+		}
+	}
+	return text
+}

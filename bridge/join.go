@@ -1,0 +1,193 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// joining collects what arrives for a room while it is being joined.
+type joining struct {
+	hello []byte
+	peers []topics.Delivery // who was there
+	late  []topics.Delivery // what happened since
+}
+
+func (j *joining) take(d topics.Delivery, me string) {
+	switch {
+	case d.Retained:
+		if d.Kind == topics.Presence && d.Src != me && len(d.Payload) > 0 {
+			j.peers = append(j.peers, d)
+		}
+	case d.Kind == topics.Direct && d.Src == topics.Server && d.Type == topics.TypeHello:
+		j.hello = d.Payload
+	default:
+		j.late = append(j.late, d)
+	}
+}
+
+// join joins a room, or joins it anew. It answers with "joined", and undoes
+// what it did when it fails.
+func (s *Session) join(ctx context.Context, f *frame) error {
+	payload, err := s.checkJoin(f)
+	if err != nil {
+		return err
+	}
+	if err := s.identify(ctx, f); err != nil {
+		return err
+	}
+	again, err := s.enter(f.room)
+	if err != nil {
+		return err
+	}
+	published := false
+	if !again || f.presence != nil {
+		err = s.bus.Publish(s.own(f.room), payload)
+		published = err == nil
+	}
+	if err == nil {
+		err = s.bus.Subscribe(s.id.Filters(s.cfg.Root, f.room)...)
+	}
+	if err == nil {
+		s.arrive(f, again)
+		return nil
+	}
+	s.turnBack(f.room, again)
+	if published && !again {
+		if err := s.bus.Publish(s.own(f.room), nil); err != nil {
+			s.log(slog.LevelWarn, "the presence of a failed join stays", f.room, "error", err)
+		}
+	}
+	return err
+}
+
+// checkJoin says what is wrong with a join as such, and returns the presence.
+func (s *Session) checkJoin(f *frame) ([]byte, error) {
+	if f.room == "" {
+		return nil, topics.Errorf(topics.BadRequest, `join needs a "room"`)
+	}
+	payload, online, err := presenceOf(f.presence)
+	if err != nil {
+		return nil, err
+	}
+	if !online {
+		return nil, topics.Errorf(topics.BadRequest, `a join with "online":false is none`)
+	}
+	return payload, nil
+}
+
+// identify makes sure that the session has an identity and is on the bus, and
+// that it is the peer that f says.
+func (s *Session) identify(ctx context.Context, f *frame) error {
+	peer, err := textOf("peer", f.peer)
+	if err == nil && f.peer != nil {
+		err = topics.CheckName("peer", peer)
+	}
+	if err != nil {
+		return err
+	}
+	token, err := textOf("token", f.token)
+	if err != nil {
+		return err
+	}
+	if s.bus == nil {
+		if err := s.connect(ctx, peer, token); err != nil {
+			return ending{err}
+		}
+	}
+	return s.checkPeer(s.id, peer)
+}
+
+// connect authenticates the client and opens its session on the bus.
+func (s *Session) connect(ctx context.Context, peer, token string) error {
+	c := *s.shown
+	c.Name = peer
+	if token != "" {
+		c.Token = token
+	}
+	id, err := s.cfg.Authenticate(ctx, c)
+	if err != nil {
+		return err
+	}
+	if !topics.ValidName(id.Name) {
+		return fmt.Errorf("authenticate gave an identity without a valid name: %q", id.Name)
+	}
+	if err := s.checkPeer(id, peer); err != nil {
+		return err
+	}
+	bus, err := s.cfg.Connect(id, s.cfg.Via, s.inbox)
+	if err != nil {
+		return err
+	}
+	s.id, s.bus, s.shown = id, bus, nil
+	return nil
+}
+
+func (s *Session) checkPeer(id topics.Identity, peer string) error {
+	if peer != "" && peer != id.Name {
+		return topics.Errorf(topics.Forbidden, `this connection is %s and cannot be %s; leave "peer" out`, id.Name, peer)
+	}
+	return nil
+}
+
+// enter marks room as being joined. It reports whether it was joined before.
+func (s *Session) enter(name string) (again bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.find(name); r != nil {
+		r.joining = new(joining)
+		return true, nil
+	}
+	if s.cfg.MaxRooms > 0 && len(s.rooms) >= s.cfg.MaxRooms {
+		return false, topics.Errorf(topics.Busy, "%d rooms are joined, a connection can be in %d", len(s.rooms), s.cfg.MaxRooms)
+	}
+	s.rooms = append(s.rooms, room{name, new(joining)})
+	return false, nil
+}
+
+// arrive tells the client that it is in the room, then what happened meanwhile.
+func (s *Session) arrive(f *frame, again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.find(f.room)
+	j := r.joining
+	r.joining = nil
+	s.must(joinedFrame(f.id, f.room, s.id.Name, j, int(s.cfg.Ping.Seconds())))
+	f.id = nil // answered
+	if !again {
+		s.log(slog.LevelDebug, "joined", f.room)
+	}
+	s.joined = true
+	s.catchUp(j)
+}
+
+// turnBack forgets a room that could not be joined; one that was joined before
+// stays so.
+func (s *Session) turnBack(name string, again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.find(name)
+	if !again {
+		s.forget(name)
+		return
+	}
+	j := r.joining
+	r.joining = nil
+	s.catchUp(j)
+}
+
+// catchUp delivers what was put off. Its senders were told that it arrived.
+func (s *Session) catchUp(j *joining) {
+	for _, d := range j.late {
+		if s.find(d.Room) != nil && s.deliver(d) != nil {
+			s.end(errFull)
+		}
+	}
+}
+
+// ending is an error after which the connection is of no use.
+type ending struct{ error }
+
+func (e ending) Unwrap() error { return e.error }

@@ -1,0 +1,372 @@
+package ws
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+const (
+	// unauthenticated is the length of the longest frame before the first join.
+	unauthenticated = 8 << 10
+
+	// farTooLong is how many times the limit is read away before the
+	// connection is closed.
+	farTooLong = 4
+
+	// linger is how long a client has to answer a close frame.
+	linger = time.Second
+
+	// silence is how many pings in a row may go without any answer.
+	silence = 2
+)
+
+// conn is one connection. Its reader, run, owns it; the timer, the bus and the
+// handler only put things into the queue and set the state.
+type conn struct {
+	h       *Handler
+	n       uint64 // for the log
+	ws      *websocket.Conn
+	wire    *wire
+	session *bridge.Session
+	queue   queue
+	done    chan struct{} // closed by the writer when the connection has ended
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	joined  bool
+	leaving bool // goaway was said, the timer closes
+	silent  int  // pings since something was heard
+	end     *ending
+	since   time.Time
+}
+
+func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentials) *conn {
+	c := &conn{h: h, n: h.number.Add(1), ws: ws, wire: wire, done: make(chan struct{}), since: time.Now()}
+	c.queue.limit = h.cfg.Queue
+	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: c.n, Out: c.out, End: c.over})
+	ws.SetPingHandler(c.pinged)
+	ws.SetPongHandler(func(string) error { c.heard(); return nil })
+	ws.SetCloseHandler(func(int, string) error { return nil }) // read answers
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(h.cfg.Join, c.tick)
+	return c
+}
+
+// run reads until the connection ends, and cleans up.
+func (c *conn) run() {
+	c.read()
+	<-c.done
+	c.wire.Close()
+	c.mu.Lock()
+	c.timer.Stop()
+	end := *c.end
+	c.mu.Unlock()
+	c.h.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "websocket ended",
+		slog.Uint64("conn", c.n), slog.String("peer", c.session.Peer()), slog.Int("code", end.code),
+		slog.String("why", end.why), slog.Duration("after", time.Since(c.since).Round(time.Millisecond)))
+}
+
+// read hands frames to the session until there are no more.
+func (c *conn) read() {
+	for {
+		kind, r, err := c.ws.NextReader()
+		switch {
+		case err != nil:
+			c.readFailed(err)
+			return
+		case c.ended():
+			continue // until the client has seen the close frame
+		case kind != websocket.TextMessage:
+			c.finish(ending{code: topics.BadRequest.Close(), why: "a frame is text, not binary"}, false)
+			continue
+		}
+		if err := c.receive(r); err != nil {
+			c.readFailed(err)
+			return
+		}
+	}
+}
+
+// receive reads one frame. The error is of the connection.
+func (c *conn) receive(r io.Reader) error {
+	limit, joined := c.limit()
+	frame := c.h.frames.Get().(*bytes.Buffer)
+	defer func() {
+		frame.Reset()
+		c.h.frames.Put(frame)
+	}()
+	if _, err := frame.ReadFrom(io.LimitReader(r, int64(limit)+1)); err != nil {
+		return err
+	}
+	if frame.Len() > limit {
+		return c.tooLong(r, frame.Bytes()[:limit], joined)
+	}
+	c.heard()
+	if joined {
+		c.session.Receive(c.h.life, frame.Bytes())
+		return nil
+	}
+	c.receiveFirst(frame.Bytes())
+	return nil
+}
+
+// receiveFirst takes a frame that may be the first join. Authentication goes
+// deep, and the reader would keep the stack for as long as it lives: so it is
+// done on one of its own, which halves what an idle connection costs.
+func (c *conn) receiveFirst(frame []byte) {
+	ctx, cancel := context.WithTimeout(c.h.life, c.h.cfg.Join)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.session.Receive(ctx, frame)
+	}()
+	<-done
+	if c.session.Joined() {
+		c.admit()
+	}
+}
+
+// tooLong answers a frame that goes on in r after its head.
+func (c *conn) tooLong(r io.Reader, head []byte, joined bool) error {
+	limit := len(head)
+	if !joined {
+		e := topics.Errorf(topics.TooLarge, "a frame before the first join has at most %d bytes", limit)
+		c.session.Refuse(head, e)
+		c.finish(ending{code: topics.Unauthorized.Close(), why: e.Message}, false)
+		return nil
+	}
+	_, err := io.CopyN(io.Discard, r, int64(limit)*(farTooLong-1))
+	switch {
+	case err == nil:
+		c.finish(ending{code: topics.TooLarge.Close(), why: fmt.Sprintf("a frame has at most %d bytes, this one is more than %d times as long", limit, farTooLong)}, false)
+		return nil
+	case errors.Is(err, io.EOF):
+		c.heard()
+		c.session.Refuse(head, topics.Errorf(topics.TooLarge, "a frame has at most %d bytes", limit))
+		return nil
+	}
+	return err
+}
+
+// readFailed ends the connection for the error that reading it ended with.
+func (c *conn) readFailed(err error) {
+	closed, ok := errors.AsType[*websocket.CloseError](err)
+	switch {
+	case ok && closed.Code != closeLost:
+		c.session.Close(left(closed.Code) && c.stays())
+		c.finish(ending{code: closed.Code, why: "the client closed", answer: true}, true)
+	case ok, isNetError(err):
+		c.because(ending{code: closeLost, why: "the connection was lost: " + err.Error()})
+		c.wire.Close()
+		c.finish(ending{}, true)
+	default:
+		// An offence against RFC 6455. Mostly gorilla has written the close
+		// frame already, which the writer then only sends.
+		c.finish(ending{code: websocket.CloseProtocolError, why: err.Error()}, true)
+	}
+}
+
+func isNetError(err error) bool {
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe)
+}
+
+// stays reports whether the server means to keep the connection. A client that
+// was told to go elsewhere and does, does not leave its rooms.
+func (c *conn) stays() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end == nil && !c.leaving
+}
+
+// out is the session's way to the client.
+func (c *conn) out(frame []byte) error {
+	start, err := c.queue.push(frame)
+	c.startWriter(start)
+	return err
+}
+
+// over ends the connection for the session.
+func (c *conn) over(why *topics.Error) {
+	c.finish(endingOf(why), why.Code == topics.Busy) // a full queue is not waited for
+}
+
+// finish ends the connection: with a close frame, after what waits or instead
+// of it. The first reason counts.
+func (c *conn) finish(e ending, drop bool) {
+	c.because(e)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.startWriter(c.queue.end(c.end.payload(), drop))
+}
+
+// because notes why the connection ends.
+func (c *conn) because(e ending) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end == nil {
+		c.end = &e
+	}
+}
+
+func (c *conn) ended() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end != nil
+}
+
+func (c *conn) startWriter(start bool) {
+	if start {
+		go c.write()
+	}
+}
+
+// write is the writer: it sends what waits, then goes.
+func (c *conn) write() {
+	for {
+		l, ok := c.queue.take(chunk)
+		if !ok {
+			return
+		}
+		err := c.send(l)
+		c.queue.wrote(l.size)
+		if err != nil || l.last != nil {
+			c.wrote(err)
+			return
+		}
+	}
+}
+
+// send writes a load in one go.
+func (c *conn) send(l load) error {
+	err := c.encode(l)
+	if errors.Is(err, websocket.ErrCloseSent) {
+		err = nil // by gorilla
+	}
+	return errors.Join(err, c.wire.flush())
+}
+
+func (c *conn) encode(l load) error {
+	if l.pong != nil {
+		if err := c.ws.WriteMessage(websocket.PongMessage, l.pong); err != nil {
+			return err
+		}
+	}
+	for _, f := range l.frames {
+		if err := c.ws.WriteMessage(websocket.TextMessage, f); err != nil {
+			return err
+		}
+	}
+	if l.ping {
+		if err := c.ws.WriteMessage(websocket.PingMessage, nil); err != nil {
+			return err
+		}
+	}
+	if l.last != nil {
+		return c.ws.WriteMessage(websocket.CloseMessage, l.last)
+	}
+	return nil
+}
+
+// wrote is the end of the writer: the close frame is out, or the socket broken.
+func (c *conn) wrote(err error) {
+	if err != nil {
+		e := ending{code: closeLost, why: "the connection was lost: " + err.Error()}
+		if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+			e = ending{code: topics.Timeout.Close(), why: fmt.Sprintf("too slow: nothing was taken for %v", c.h.cfg.Write)}
+		}
+		c.because(e)
+		c.queue.kill()
+		c.wire.Close()
+	} else {
+		_ = c.wire.SetReadDeadline(time.Now().Add(linger))
+	}
+	c.session.Close(false)
+	close(c.done)
+}
+
+// pinged answers a ping of the client.
+func (c *conn) pinged(payload string) error {
+	c.heard()
+	c.startWriter(c.queue.pushPong(payload))
+	return nil
+}
+
+func (c *conn) heard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.silent = 0
+}
+
+// limit is how long a frame may be.
+func (c *conn) limit() (limit int, joined bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.joined {
+		return c.h.cfg.MaxMessage, true
+	}
+	return min(unauthenticated, c.h.cfg.MaxMessage), false
+}
+
+// admit ends the time in which a join must come.
+func (c *conn) admit() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.joined = true
+	if !c.leaving {
+		c.timer.Reset(c.h.cfg.Ping)
+	}
+}
+
+// tick is the timer.
+func (c *conn) tick() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var e ending
+	switch {
+	case c.end != nil:
+		return
+	case c.leaving:
+		e = goingAway
+	case !c.joined:
+		e = ending{code: topics.Unauthorized.Close(), why: fmt.Sprintf("no join came within %v", c.h.cfg.Join)}
+	case c.silent >= silence:
+		e = ending{code: closePing, why: fmt.Sprintf("%d pings went without an answer", silence)}
+	default:
+		c.silent++
+		c.timer.Reset(c.h.cfg.Ping)
+		c.startWriter(c.queue.pushPing())
+		return
+	}
+	c.end = &e
+	c.startWriter(c.queue.end(e.payload(), false))
+}
+
+// leave says goaway, and closes the connection after that time.
+func (c *conn) leave(in time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.end != nil || c.leaving {
+		return
+	}
+	c.leaving = true
+	c.timer.Reset(in)
+	start, err := c.queue.push(fmt.Appendf(nil, `{"type":"goaway","reason":"shutdown","in":%d}`, (in+time.Second-1)/time.Second))
+	if err == nil {
+		c.startWriter(start)
+	}
+}

@@ -1,0 +1,266 @@
+package ws
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// Config is what the door needs. Connect and Authenticate are required. Of every
+// number zero stands for the default, a negative limit for none.
+type Config struct {
+	Connect      bridge.Connect
+	Authenticate bridge.Authenticate
+	Origins      bridge.Origins
+	Root         topics.Root // default: topics.DefaultRoot
+
+	MaxMessage int           // bytes of the longest frame, default 64 KiB
+	Queue      int           // bytes that may wait for a client, default 1 MiB
+	MaxRooms   int           // rooms of a connection, default 32
+	Join       time.Duration // time for the first join, default 10 s
+	Ping       time.Duration // time between pings, default 20 s
+	Write      time.Duration // time a write may wait, default 5 s
+
+	// Refresh takes a new token for a session; without it clients are told to
+	// connect again.
+	Refresh func(context.Context, bridge.Bus, topics.Credentials) error
+
+	Logger *slog.Logger // default: slog.Default()
+}
+
+// Handler is the door: an [http.Handler] for /ws.
+type Handler struct {
+	cfg      Config
+	bridge   bridge.Config
+	upgrader websocket.Upgrader
+	number   atomic.Uint64   // of the newest connection
+	life     context.Context // ends with the handler
+	kill     context.CancelFunc
+	frames   sync.Pool // of *bytes.Buffer, for frames being read
+	writes   sync.Pool // of *[]byte, for what is being written
+
+	running sync.WaitGroup // connections
+	mu      sync.Mutex
+	closing bool // no more connections
+	conns   map[*conn]struct{}
+}
+
+var goingAway = ending{code: topics.Unavailable.Close(), why: "the server is going away"}
+
+// New returns the door. The error tells of everything that is wrong in cfg.
+func New(cfg Config) (*Handler, error) {
+	cfg = cfg.withDefaults()
+	h := &Handler{cfg: cfg, conns: map[*conn]struct{}{}, bridge: bridge.Config{
+		Connect: cfg.Connect, Authenticate: cfg.Authenticate, Refresh: cfg.Refresh,
+		Root: cfg.Root, Via: "ws", MaxRooms: cfg.MaxRooms, Ping: cfg.Ping, Logger: cfg.Logger,
+	}}
+	if err := errors.Join(h.bridge.Check(), cfg.Origins.Validate(), cfg.check()); err != nil {
+		return nil, err
+	}
+	h.upgrader = websocket.Upgrader{
+		// Small, since each connection has one; long frames pass it by.
+		ReadBufferSize: 512,
+		// Of the pool's buffers, which no idle connection has.
+		WriteBufferSize: 1024,
+		WriteBufferPool: new(sync.Pool),
+		CheckOrigin:     func(*http.Request) bool { return true }, // done before
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, why error) {
+			w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455, 4.4
+			http.Error(w, strings.TrimPrefix(why.Error(), "websocket: "), status)
+		},
+	}
+	h.frames.New = func() any { return new(bytes.Buffer) }
+	h.writes.New = func() any { b := make([]byte, 0, 4096); return &b }
+	h.life, h.kill = context.WithCancel(context.Background())
+	return h, nil
+}
+
+func (c Config) withDefaults() Config {
+	limit := func(n *int, usual, none int) {
+		if *n == 0 {
+			*n = usual
+		} else if *n < 0 {
+			*n = none
+		}
+	}
+	limit(&c.MaxMessage, 64<<10, unlimited)
+	limit(&c.Queue, 1<<20, unlimited)
+	limit(&c.MaxRooms, 32, 0)
+	wait := func(d *time.Duration, usual time.Duration) {
+		if *d == 0 {
+			*d = usual
+		}
+	}
+	wait(&c.Join, 10*time.Second)
+	wait(&c.Ping, 20*time.Second)
+	wait(&c.Write, 5*time.Second)
+	if c.Root == "" {
+		c.Root = topics.DefaultRoot
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// unlimited is far beyond anything, and can be multiplied by farTooLong.
+const unlimited = math.MaxInt / (2 * farTooLong)
+
+func (c Config) check() error {
+	var wrong []error
+	if c.Join < 0 {
+		wrong = append(wrong, errors.New("Join is negative"))
+	}
+	if c.Ping < 0 {
+		wrong = append(wrong, errors.New("Ping is negative"))
+	}
+	if c.Write < 0 {
+		wrong = append(wrong, errors.New("Write is negative"))
+	}
+	return errors.Join(wrong...)
+}
+
+// ServeHTTP upgrades, and returns; the connection goes on by itself.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.isClosing() {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the server is going away", http.StatusServiceUnavailable)
+		return
+	}
+	if err := h.cfg.Origins.Check(r); err != nil {
+		e := topics.AsError(err)
+		http.Error(w, e.Message, e.Code.HTTP())
+		return
+	}
+	wire := &wire{timeout: h.cfg.Write, pool: &h.writes}
+	ws, err := h.upgrader.Upgrade(hijacker{w, wire}, r, nil)
+	if err != nil {
+		return // it was answered
+	}
+	if err := wire.flush(); err != nil {
+		wire.Close()
+		return
+	}
+	h.start(h.newConn(ws, wire, credentials(r)))
+}
+
+// start runs c, unless the handler has been closed meanwhile.
+func (h *Handler) start(c *conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		c.timer.Stop()
+		c.wire.Close()
+		return
+	}
+	h.conns[c] = struct{}{}
+	h.running.Go(func() {
+		c.run()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.conns, c)
+	})
+}
+
+func (h *Handler) isClosing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closing
+}
+
+// drainWindow is the time over which a drain spreads the connections when its
+// context has no deadline.
+const drainWindow = 30 * time.Second
+
+// Drain takes no more connections, tells the clients to go elsewhere, each
+// within a time of its own, and closes them then. It returns when all are gone,
+// or ctx is done; then it closes the rest, too, and returns the reason.
+func (h *Handler) Drain(ctx context.Context) error {
+	window := drainWindow
+	if end, ok := ctx.Deadline(); ok {
+		window = max(time.Until(end)*3/4, 0) // the rest is for the last to close
+	}
+	conns := h.stop()
+	for i, c := range conns {
+		c.leave(time.Duration((float64(i) + rand.Float64()) / float64(len(conns)) * float64(window)))
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		h.running.Wait()
+	}()
+	select {
+	case <-gone:
+		h.kill()
+		return nil
+	case <-ctx.Done():
+		h.Close()
+		<-gone
+		return ctx.Err()
+	}
+}
+
+// Close closes all connections, takes no more, and waits until they are gone:
+// a second at most for those which do not answer.
+func (h *Handler) Close() {
+	conns := h.stop()
+	h.kill()
+	for _, c := range conns {
+		c.finish(goingAway, true)
+	}
+	hard := time.AfterFunc(linger, func() {
+		for _, c := range conns {
+			c.wire.Close()
+		}
+	})
+	defer hard.Stop()
+	h.running.Wait()
+}
+
+// stop takes no more connections, and returns those that are there.
+func (h *Handler) stop() []*conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closing = true
+	conns := make([]*conn, 0, len(h.conns))
+	for c := range h.conns {
+		conns = append(conns, c)
+	}
+	return conns
+}
+
+// credentials are what the client showed with its request.
+func credentials(r *http.Request) topics.Credentials {
+	var c topics.Credentials
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		c.Token = strings.TrimSpace(token)
+	case strings.EqualFold(scheme, "Basic"):
+		c.Username, c.Password, _ = r.BasicAuth()
+	}
+	if c.Token == "" && c.Username == "" {
+		c.Token = r.URL.Query().Get("access_token") // RFC 6750, 2.3
+	}
+	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		c.Remote = addr.Addr().Unmap()
+	}
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		c.TLS = r.TLS.VerifiedChains[0]
+	}
+	return c
+}
