@@ -1,0 +1,207 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// serve is the command that runs the server, and all its settings: each is a
+// flag, an environment variable and a key of the file, in this order of
+// precedence. check says what is wrong with them.
+type serve struct {
+	Config string `help:"YAML file of settings; its keys are these flags without the dashes." env:"BECKON_CONFIG" placeholder:"FILE"`
+	Dev    bool   `help:"For a developer's own machine: let anyone in, as a peer of any room. Loopback only." env:"BECKON_DEV"`
+
+	Listen  []string `help:"Address to listen on, for every protocol; may be repeated. Default: :1883 and :8080, with --dev 127.0.0.1:1883 and 127.0.0.1:8080." env:"BECKON_LISTEN" placeholder:"ADDR"`
+	TLSCert string   `name:"tls-cert" help:"Certificate chain (PEM), to take TLS on every listener, too." env:"BECKON_TLS_CERT" placeholder:"FILE"`
+	TLSKey  string   `name:"tls-key" help:"Its private key (PEM)." env:"BECKON_TLS_KEY" placeholder:"FILE"`
+	Origin  []string `help:"Origin whose pages may connect, such as https://app.example; may be repeated. The server's own always may." env:"BECKON_ORIGIN" placeholder:"URL"`
+
+	Root  string        `help:"First level of every topic, or the first two." default:"rtc" env:"BECKON_ROOT"`
+	Grace time.Duration `help:"How long a peer whose connection was lost may take to come back. 0: no time." default:"5s" env:"BECKON_GRACE"`
+	Drain time.Duration `help:"How long stopping may take at most; with --dev a second." default:"25s" env:"BECKON_DRAIN"`
+
+	LogLevel  string `help:"One of ${enum}." enum:"debug,info,warn,error" default:"info" env:"BECKON_LOG_LEVEL"`
+	LogFormat string `help:"One of ${enum}." enum:"text,json" default:"text" env:"BECKON_LOG_FORMAT"`
+
+	LimitMessage                   size `help:"Longest message. 0: none, as of every limit." default:"64KiB" env:"BECKON_LIMIT_MESSAGE"`
+	LimitQueue                     size `help:"What may wait to be written to a connection." default:"1MiB" env:"BECKON_LIMIT_QUEUE"`
+	LimitUnauthenticated           int  `help:"Connections that are not authenticated yet, in all." default:"1000" env:"BECKON_LIMIT_UNAUTHENTICATED"`
+	LimitUnauthenticatedPerAddress int  `help:"The same, of one address (IPv6: a /64); loopback has no such limit." default:"20" env:"BECKON_LIMIT_UNAUTHENTICATED_PER_ADDRESS"`
+	LimitSessions                  int  `help:"Sessions open per peer." default:"64" env:"BECKON_LIMIT_SESSIONS"`
+	LimitPeers                     int  `help:"Peers of a room." default:"1000" env:"BECKON_LIMIT_PEERS"`
+	LimitRooms                     int  `help:"Rooms of a connection." default:"32" env:"BECKON_LIMIT_ROOMS"`
+
+	file *file // of --config; nil without
+}
+
+// check fills in what depends on other settings and reports every mistake.
+func (s *serve) check() error {
+	var wrong []error
+	add := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
+
+	if s.file != nil {
+		wrong = append(wrong, s.file.wrong...)
+	}
+	if len(s.Listen) == 0 {
+		s.Listen = []string{":1883", ":8080"}
+		if s.Dev {
+			s.Listen = []string{"127.0.0.1:1883", "127.0.0.1:8080"}
+		}
+	}
+	for i, addr := range s.Listen {
+		host, port, err := net.SplitHostPort(addr)
+		n, portErr := strconv.ParseUint(port, 10, 16)
+		switch {
+		case err != nil || portErr != nil:
+			add("--listen %q is not an address: it takes host:port, such as 127.0.0.1:1883, [::1]:1883 or :1883 for every address", addr)
+		case n != 0 && slices.Contains(s.Listen[:i], addr):
+			add("--listen %s is given twice", addr)
+		case s.Dev && !loopback(host):
+			add("--listen %s with --dev: everyone could come in there without credentials; take 127.0.0.1:%s, or leave --dev out", addr, port)
+		}
+	}
+	if !s.Dev {
+		add("nobody could come in: no credentials are configured, and this version has no way to configure them yet; --dev lets anyone in, on loopback only")
+	}
+	if _, err := s.tls(); err != nil {
+		wrong = append(wrong, err)
+	}
+	if err := topics.Root(s.Root).Check(); err != nil {
+		add("--root: %s", topics.AsError(err).Message)
+	}
+	if err := s.origins().Validate(); err != nil {
+		add("--origin: %w", err)
+	}
+	for _, setting := range []struct {
+		name string
+		n    int64
+	}{
+		{"grace", int64(s.Grace)},
+		{"drain", int64(s.Drain)},
+		{"limit-unauthenticated", int64(s.LimitUnauthenticated)},
+		{"limit-unauthenticated-per-address", int64(s.LimitUnauthenticatedPerAddress)},
+		{"limit-sessions", int64(s.LimitSessions)},
+		{"limit-peers", int64(s.LimitPeers)},
+		{"limit-rooms", int64(s.LimitRooms)},
+	} {
+		if setting.n < 0 {
+			add("--%s is negative", setting.name)
+		}
+	}
+	if s.LimitMessage != 0 && s.LimitQueue != 0 && s.LimitQueue < s.LimitMessage {
+		add("--limit-queue %v is less than --limit-message %v: the longest message would never fit", s.LimitQueue, s.LimitMessage)
+	}
+	return errors.Join(wrong...)
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// tls is the configuration of TLS, nil when there is none.
+func (s *serve) tls() (*tls.Config, error) {
+	switch {
+	case s.TLSCert == "" && s.TLSKey == "":
+		return nil, nil
+	case s.TLSKey == "":
+		return nil, fmt.Errorf("--tls-cert %s needs --tls-key, its private key", s.TLSCert)
+	case s.TLSCert == "":
+		return nil, fmt.Errorf("--tls-key %s needs --tls-cert, its certificate", s.TLSKey)
+	}
+	cert, certErr := os.ReadFile(s.TLSCert)
+	key, keyErr := os.ReadFile(s.TLSKey)
+	if err := errors.Join(prefix("--tls-cert", certErr), prefix("--tls-key", keyErr)); err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert %s and --tls-key %s do not make a pair: %w", s.TLSCert, s.TLSKey, err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+}
+
+func prefix(flag string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", flag, err)
+}
+
+func (s *serve) origins() bridge.Origins { return bridge.Origins{Allowed: s.Origin, Dev: s.Dev} }
+
+func (s *serve) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.LogLevel)) // kong has checked it
+	options := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// limit turns a setting, where 0 is "none", into a number of a Config, where 0
+// is the default.
+func limit[N ~int | ~int64](n N) int {
+	if n == 0 {
+		return math.MaxInt32
+	}
+	return int(n)
+}
+
+// grace is the same for the broker, where a negative one is none.
+func (s *serve) grace() time.Duration {
+	if s.Grace == 0 {
+		return -1
+	}
+	return s.Grace
+}
+
+// size is a number of bytes, spelled 65536, 64KiB, 1MiB or 1GiB.
+type size int64
+
+var units = []struct {
+	name  string
+	bytes size
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+// UnmarshalText reads a size.
+func (s *size) UnmarshalText(text []byte) error {
+	number, unit := strings.TrimSpace(string(text)), size(1)
+	for _, u := range units {
+		if n, ok := strings.CutSuffix(number, u.name); ok {
+			number, unit = strings.TrimRight(n, " "), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 31)
+	if err != nil || size(n) > math.MaxInt32/unit {
+		return fmt.Errorf("%q is not a size: it takes bytes, or KiB, MiB or GiB, such as 64KiB, less than 2GiB", text)
+	}
+	*s = size(n) * unit
+	return nil
+}
+
+func (s size) String() string {
+	for _, u := range units {
+		if s != 0 && s%u.bytes == 0 && u.bytes > 1 {
+			return strconv.FormatInt(int64(s/u.bytes), 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}

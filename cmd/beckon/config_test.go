@@ -1,0 +1,292 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// flagsOf lists the flags of serve.
+func flagsOf(t *testing.T) []*kong.Flag {
+	t.Helper()
+	parser, err := newParser(new(commands))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range parser.Model.Children {
+		if command.Name == "serve" {
+			return command.Flags
+		}
+	}
+	t.Fatal("no command serve")
+	return nil
+}
+
+// example is a value of a setting that is not its default, as it is written,
+// and as it is kept.
+var example = map[string]struct {
+	text string
+	want any
+}{
+	"dev":                               {"true", true},
+	"listen":                            {"127.0.0.1:5", []string{"127.0.0.1:5"}},
+	"tls-cert":                          {"a.pem", "a.pem"},
+	"tls-key":                           {"b.pem", "b.pem"},
+	"origin":                            {"https://app.example", []string{"https://app.example"}},
+	"root":                              {"acme/rtc", "acme/rtc"},
+	"grace":                             {"7s", 7 * time.Second},
+	"drain":                             {"1m", time.Minute},
+	"log-level":                         {"warn", "warn"},
+	"log-format":                        {"json", "json"},
+	"limit-message":                     {"3KiB", size(3072)},
+	"limit-queue":                       {"2MiB", size(2 << 20)},
+	"limit-unauthenticated":             {"7", 7},
+	"limit-unauthenticated-per-address": {"8", 8},
+	"limit-sessions":                    {"9", 9},
+	"limit-peers":                       {"10", 10},
+	"limit-rooms":                       {"0", 0},
+}
+
+func TestEverySettingIsAFlagAVariableAndAKeyOfTheFile(t *testing.T) {
+	for _, flag := range flagsOf(t) {
+		if flag.Name == "config" {
+			continue
+		}
+		t.Run(flag.Name, func(t *testing.T) {
+			e, ok := example[flag.Name]
+			if !ok {
+				t.Fatal("no example of this setting in the test")
+			}
+			variable := "BECKON_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+			if !slices.Equal(flag.Envs, []string{variable}) {
+				t.Fatalf("variables %v, want %s", flag.Envs, variable)
+			}
+			if flag.Help == "" {
+				t.Error("no help")
+			}
+			want := func(how string, c *commands) {
+				t.Helper()
+				if c.Serve.file != nil && len(c.Serve.file.wrong) > 0 {
+					t.Error(c.Serve.file.wrong)
+				}
+				if got := settingOf(t, c, flag.Name); !reflect.DeepEqual(got, e.want) {
+					t.Errorf("%s: %v, want %v", how, got, e.want)
+				}
+			}
+			file := writeFile(t, "beckon.yaml", flag.Name+": "+e.text+"\n")
+			want("flag", parse(t, "serve", "--"+flag.Name+"="+e.text))
+			want("key of the file", parse(t, "serve", "--config", file))
+
+			t.Setenv("BECKON_CONFIG", writeFile(t, "other.yaml", flag.Name+": "+other(flag)+"\n"))
+			want("flag before the file", parse(t, "serve", "--"+flag.Name+"="+e.text))
+			t.Setenv(variable, e.text)
+			want("variable before the file", parse(t, "serve"))
+			t.Setenv(variable, other(flag))
+			want("flag before the variable", parse(t, "serve", "--"+flag.Name+"="+e.text))
+		})
+	}
+}
+
+// other is a value which is not the example.
+func other(flag *kong.Flag) string {
+	switch {
+	case flag.Name == "dev":
+		return "false"
+	case flag.HasDefault:
+		return flag.Default
+	default:
+		return "127.0.0.1:6"
+	}
+}
+
+// settingOf is the value of a setting by the name of its flag.
+func settingOf(t *testing.T, c *commands, name string) any {
+	t.Helper()
+	v := reflect.ValueOf(c.Serve)
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.IsExported() && strings.EqualFold(f.Name, strings.ReplaceAll(name, "-", "")) {
+			return v.Field(i).Interface()
+		}
+	}
+	t.Fatalf("no field for %s", name)
+	return nil
+}
+
+func TestListsInTheFileMayHaveSeveralItems(t *testing.T) {
+	file := writeFile(t, "beckon.yaml", `
+# a comment
+dev: yes
+listen: [127.0.0.1:0, "[::1]:0"]
+origin: &mine
+  - https://a.example
+  - https://b.example
+`)
+	c := parse(t, "serve", "--config="+file)
+	if err := c.Serve.check(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(c.Serve.Listen, []string{"127.0.0.1:0", "[::1]:0"}) || len(c.Serve.Origin) != 2 || !c.Serve.Dev {
+		t.Errorf("read %+v", c.Serve)
+	}
+}
+
+func TestListenHasDefaultsThatDevNarrowsToLoopback(t *testing.T) {
+	c := parse(t, "serve", "--dev")
+	if err := c.Serve.check(); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(c.Serve.Listen, []string{"127.0.0.1:1883", "127.0.0.1:8080"}) {
+		t.Errorf("with --dev %v", c.Serve.Listen)
+	}
+	c = parse(t, "serve")
+	if err := c.Serve.check(); err == nil {
+		t.Error("it serves without credentials")
+	}
+	if !slices.Equal(c.Serve.Listen, []string{":1883", ":8080"}) {
+		t.Errorf("without --dev %v", c.Serve.Listen)
+	}
+}
+
+func TestBrokenConfigurationDoesNotStartAndSaysWhatIsWrong(t *testing.T) {
+	cert, key := writeCertificate(t)
+	_, otherKey := writeCertificate(t)
+	garbage := writeFile(t, "garbage.pem", "garbage")
+	file := func(text string) []string {
+		return []string{"serve", "--dev", "--config=" + writeFile(t, "beckon.yaml", text)}
+	}
+	dev := func(args ...string) []string { return append([]string{"serve", "--dev"}, args...) }
+	for name, c := range map[string]struct {
+		args  []string
+		words []string
+	}{
+		"no credentials":         {[]string{"serve"}, []string{"no credentials are configured", "--dev"}},
+		"unknown flag":           {dev("--lisen=:1"), []string{"unknown flag --lisen", "--listen"}},
+		"unknown command":        {[]string{"server"}, []string{"server"}},
+		"no command":             {nil, []string{"serve"}},
+		"bad flag value":         {dev("--limit-peers=many"), []string{"--limit-peers", "many"}},
+		"bad duration":           {dev("--grace=5"), []string{"--grace", "5"}},
+		"bad level":              {dev("--log-level=loud"), []string{"--log-level", "debug", "loud"}},
+		"bad format":             {dev("--log-format=xml"), []string{"--log-format", "json", "xml"}},
+		"bad size":               {dev("--limit-message=64 parsecs"), []string{"--limit-message", "64 parsecs", "64KiB"}},
+		"size too big":           {dev("--limit-queue=2GiB"), []string{"--limit-queue", "less than 2GiB"}},
+		"negative size":          {dev("--limit-message=-1"), []string{"--limit-message", "-1"}},
+		"negative limit":         {dev("--limit-peers=-1"), []string{"--limit-peers is negative"}},
+		"negative grace":         {dev("--grace=-1s"), []string{"--grace is negative"}},
+		"queue under message":    {dev("--limit-queue=1KiB"), []string{"--limit-queue 1KiB", "--limit-message 64KiB"}},
+		"address without port":   {dev("--listen=127.0.0.1"), []string{`"127.0.0.1"`, "host:port"}},
+		"port too high":          {dev("--listen=127.0.0.1:65536"), []string{"127.0.0.1:65536"}},
+		"address twice":          {dev("--listen=127.0.0.1:5", "--listen=127.0.0.1:5"), []string{"given twice"}},
+		"dev for all":            {dev("--listen=:1883"), []string{"--listen :1883 with --dev", "127.0.0.1:1883"}},
+		"dev for the network":    {dev("--listen=192.0.2.1:1883"), []string{"--listen 192.0.2.1:1883 with --dev"}},
+		"dev by name":            {dev("--listen=cam.example:1883"), []string{"--listen cam.example:1883 with --dev"}},
+		"certificate, no key":    {dev("--tls-cert=" + cert), []string{"--tls-cert", "needs --tls-key"}},
+		"key, no certificate":    {dev("--tls-key=" + key), []string{"--tls-key", "needs --tls-cert"}},
+		"certificate not there":  {dev("--tls-cert=/none.pem", "--tls-key=/none.key"), []string{"--tls-cert: open /none.pem", "--tls-key: open /none.key"}},
+		"not a pair":             {dev("--tls-cert="+cert, "--tls-key="+otherKey), []string{"do not make a pair"}},
+		"not PEM":                {dev("--tls-cert="+garbage, "--tls-key="+key), []string{"do not make a pair", "PEM"}},
+		"root":                   {dev("--root=#"), []string{"--root", `"#"`}},
+		"root too deep":          {dev("--root=a/b/c"), []string{"--root", "3 levels"}},
+		"origin wildcard":        {dev("--origin=*"), []string{"--origin", "no wildcard"}},
+		"origin with a path":     {dev("--origin=https://a.example/x"), []string{"--origin", "a.example/x"}},
+		"no file":                {dev("--config=/none.yaml"), []string{"--config", "/none.yaml"}},
+		"file is a folder":       {dev("--config=" + t.TempDir()), []string{"is a directory"}},
+		"file, unknown key":      {file("dev: true\nlimit_peers: 5\n"), []string{"beckon.yaml:2:", `"limit_peers" is not a setting`, "limit-peers"}},
+		"file, plural key":       {file("origins: x\n"), []string{"did you mean origin?"}},
+		"file, key twice":        {file("root: a\n\nroot: b\n"), []string{"beckon.yaml:3:", "root is given twice", "line 1"}},
+		"file, wrong type":       {file("limit-peers: many\n"), []string{"beckon.yaml:1:", "limit-peers", "many"}},
+		"file, list for one":     {file("root: [a, b]\n"), []string{"beckon.yaml:1:", "root takes one value"}},
+		"file, map for a list":   {file("listen: {a: b}\n"), []string{"beckon.yaml:1:", "listen"}},
+		"file, empty list":       {file("listen: []\n"), []string{"beckon.yaml:1:", "listen has no value"}},
+		"file, list of lists":    {file("listen:\n  - [a]\n"), []string{"beckon.yaml:2:", "listen"}},
+		"file, null":             {file("root:\n"), []string{"beckon.yaml:1:", "root has no value"}},
+		"file, bad choice":       {file("log-level: loud\n"), []string{"beckon.yaml:1:", "log-level", "loud", "debug"}},
+		"file, bad size":         {file("limit-message: 1 KB\n"), []string{"beckon.yaml:1:", "limit-message", "1 KB"}},
+		"file, bad bool":         {file("dev: maybe\n"), []string{"beckon.yaml:1:", "dev", "maybe"}},
+		"file, not YAML":         {file("root: \"a\nb: c\n"), []string{"beckon.yaml", "line"}},
+		"file, a list":           {file("- root\n"), []string{"beckon.yaml:1:"}},
+		"file, two documents":    {file("root: a\n---\nroot: b\n"), []string{"more than one document"}},
+		"file, config in itself": {file("config: other.yaml\n"), []string{"beckon.yaml:1:", "config"}},
+		"file, help":             {file("help: true\n"), []string{"beckon.yaml:1:", "help"}},
+		"all at once": {
+			append(file("lisen: x\nlimit-rooms: -3\nroot: '#'\ngrace: soon\n"), "--listen=:5", "--tls-cert=x", "--origin=null"),
+			[]string{"beckon.yaml:1:", "limit-rooms is negative", "--root", "beckon.yaml:4: grace", "--listen :5", "--tls-key", "--origin"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if code := run(c.args, &stdout, &stderr); code != exitUsage {
+				t.Errorf("exit code %d, want %d", code, exitUsage)
+			}
+			for _, w := range c.words {
+				if !strings.Contains(stderr.String(), w) {
+					t.Errorf("%q is missing in:\n%s", w, stderr.String())
+				}
+			}
+			if strings.Contains(stderr.String(), "ready") {
+				t.Error("it started")
+			}
+		})
+	}
+}
+
+func TestBrokenVariableIsNamed(t *testing.T) {
+	t.Setenv("BECKON_LIMIT_PEERS", "many")
+	var stderr bytes.Buffer
+	if code := run([]string{"serve", "--dev"}, &stderr, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "BECKON_LIMIT_PEERS") {
+		t.Errorf("exit code %d:\n%s", code, stderr.String())
+	}
+}
+
+func TestSizesAreBytesOrBinaryUnits(t *testing.T) {
+	for text, want := range map[string]size{
+		"0": 0, "65536": 65536, "64KiB": 65536, "64 KiB": 65536, "1MiB": 1 << 20, "1GiB": 1 << 30, "100B": 100,
+	} {
+		var s size
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+			t.Errorf("%q: %d, %v, want %d", text, s, err, want)
+		}
+		var again size
+		if err := again.UnmarshalText([]byte(want.String())); err != nil || again != want {
+			t.Errorf("%d is written %q and read %d, %v", want, want, again, err)
+		}
+	}
+	for _, text := range []string{"", "KiB", "-1", "1.5MiB", "64KB", "64k", "1e3", "2GiB", "99999999999999999999", "1MiBB", "0x10", "+5"} {
+		var s size
+		if err := s.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q was read as %d", text, s)
+		}
+	}
+}
+
+func TestHelpAndVersionExitWith0(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"version"}} {
+		var stdout, stderr bytes.Buffer
+		if code := run(args, &stdout, &stderr); code != exitOK || stdout.Len() == 0 || stderr.Len() != 0 {
+			t.Errorf("%v: exit code %d, %d bytes of output\n%s", args, code, stdout.Len(), stderr.String())
+		}
+	}
+}
+
+func FuzzConfigFile(f *testing.F) {
+	f.Add([]byte("dev: true\nlisten: [a, b]\n"))
+	f.Add([]byte("a: &a [*a]\n<<: *a\n? [x]\n: y\n"))
+	f.Add([]byte("root: !!binary x\n"))
+	path := f.TempDir() + "/beckon.yaml"
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		parser, err := newParser(new(commands))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parser.Parse([]string{"serve", "--config", path})
+	})
+}

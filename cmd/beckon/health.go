@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// health is the command that asks a server whether it is ready, for an image
+// that has no other program to ask with.
+type health struct {
+	URL string `arg:"" optional:"" default:"http://127.0.0.1:8080/readyz" help:"What to ask."`
+}
+
+// Run succeeds if the server says that it is ready.
+func (h *health) Run(out output) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL, nil)
+	if err != nil {
+		return usage(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("not reachable: %w", err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s says %s", h.URL, answer.Status)
+	}
+	_, err = fmt.Fprintln(out.stdout, "ready")
+	return err
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/beckon-rtc/beckon/cmd/beckon/page"
+)
+
+// routes is every path that is served over HTTP. The page sets the security
+// headers that are a page's own.
+func (h *house) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/mqtt", h.mqtt)
+	mux.Handle("/ws", h.ws)
+	mux.Handle("/healthz", probe(alive))
+	mux.Handle("/readyz", probe(h.ready))
+	mux.Handle("/", page.Handler())
+	return noSniff(mux)
+}
+
+// alive holds as long as the process answers.
+func alive() (status int, word string) { return http.StatusOK, "ok" }
+
+// ready holds until the server is told to stop.
+func (h *house) ready() (status int, word string) {
+	if h.draining.Load() {
+		return http.StatusServiceUnavailable, "draining"
+	}
+	return http.StatusOK, "ready"
+}
+
+// noSniff keeps browsers from taking an answer for something else than it says.
+func noSniff(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// probe answers whoever watches the server: a status and a word.
+func probe(state func() (status int, word string)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("Cache-Control", "no-store")
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			header.Set("Allow", "GET, HEAD")
+			http.Error(w, "use GET or HEAD", http.StatusMethodNotAllowed)
+			return
+		}
+		status, word := state()
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(status)
+		io.WriteString(w, word)
+	})
+}

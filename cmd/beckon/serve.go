@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/bridge/door"
+	"github.com/beckon-rtc/beckon/bridge/ws"
+	"github.com/beckon-rtc/beckon/broker"
+	"github.com/beckon-rtc/beckon/broker/auth"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// Run is the command: it serves until SIGINT or SIGTERM.
+func (s *serve) Run(out output) error {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	var obeying sync.WaitGroup
+	obeying.Go(func() {
+		obey(signals, stop, func() {
+			fmt.Fprintln(out.stderr, "beckon: a second signal: leaving at once")
+			os.Exit(exitFailed)
+		})
+	})
+	defer func() {
+		signal.Stop(signals)
+		close(signals)
+		obeying.Wait()
+	}()
+	return s.serve(ctx, out.stderr, nil)
+}
+
+// obey stops the server at the first signal, and leaves at the second. It ends
+// with the signals.
+func obey(signals <-chan os.Signal, stop, leave func()) {
+	if _, ok := <-signals; !ok {
+		return
+	}
+	stop()
+	if _, ok := <-signals; ok {
+		leave()
+	}
+}
+
+// serve runs the server until ctx is done, and drains it then. It calls ready,
+// which may be nil, with the addresses when it takes connections.
+func (s *serve) serve(ctx context.Context, stderr io.Writer, ready func([]net.Addr)) error {
+	if err := s.check(); err != nil {
+		return usage(err)
+	}
+	listeners, err := listen(s.Listen)
+	if err != nil {
+		return err
+	}
+	h, err := s.house(stderr)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	var serving sync.WaitGroup
+	for _, l := range listeners {
+		serving.Go(func() { h.door.Serve(l) })
+	}
+	if s.Dev {
+		fmt.Fprintln(stderr, "WARNING: --dev lets anyone on this machine in, without credentials, under any name and into any room. "+
+			"It is for trying things out: put no proxy in front of it.")
+	}
+	addrs := addresses(listeners)
+	fmt.Fprintln(stderr, readyLine(addrs, s.TLSCert != ""))
+	if ready != nil {
+		ready(addrs)
+	}
+	<-ctx.Done()
+
+	h.draining.Store(true)
+	closeAll(listeners)
+	most := s.Drain
+	if s.Dev {
+		most = min(most, time.Second) // no crowd that must not come back all at once
+	}
+	h.log.Info("stopping", "at most", most)
+	limit, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
+	h.drain(limit)
+	err = h.close()
+	serving.Wait()
+	return err
+}
+
+// house is the parts of a server.
+type house struct {
+	log      *slog.Logger
+	broker   *broker.Broker
+	mqtt     *door.WebSocket // MQTT over WebSocket
+	ws       *ws.Handler     // JSON over WebSocket
+	door     *door.Door
+	draining atomic.Bool // /readyz says 503
+}
+
+// house puts the parts together.
+func (s *serve) house(stderr io.Writer) (_ *house, err error) {
+	h := &house{log: s.logger(stderr)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.close())
+		}
+	}()
+	certificates, err := s.tls()
+	if err != nil {
+		return nil, usage(err)
+	}
+	root := topics.Root(s.Root)
+	h.broker, err = broker.New(broker.Config{
+		Root:         root,
+		Authenticate: auth.Dev,
+		Grace:        s.grace(),
+		MaxMessage:   limit(s.LimitMessage),
+		Queue:        limit(s.LimitQueue),
+		MaxSessions:  limit(s.LimitSessions),
+		MaxPeers:     limit(s.LimitPeers),
+		MaxRooms:     limit(s.LimitRooms),
+		Logger:       h.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.ws, err = ws.New(ws.Config{
+		Connect:      h.connect,
+		Authenticate: auth.Dev,
+		Origins:      s.origins(),
+		Root:         root,
+		MaxMessage:   limit(s.LimitMessage),
+		Queue:        limit(s.LimitQueue),
+		MaxRooms:     limit(s.LimitRooms),
+		Logger:       h.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.mqtt, err = door.MQTT(door.WebSocketConfig{
+		Origins:  s.origins(),
+		Serve:    h.broker.ServeConn,
+		MaxFrame: s.maxFrame(),
+		Logger:   h.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.door, err = door.New(door.Config{
+		MQTT:                      h.broker.ServeConn,
+		HTTP:                      h.routes(),
+		TLS:                       certificates,
+		Unauthenticated:           limit(s.LimitUnauthenticated),
+		UnauthenticatedPerAddress: limit(s.LimitUnauthenticatedPerAddress),
+		Logger:                    h.log,
+	})
+	return h, err
+}
+
+// maxFrame leaves room in a WebSocket message for a packet that the broker is
+// to refuse in words.
+func (s *serve) maxFrame() int64 {
+	if s.LimitMessage == 0 {
+		return -1
+	}
+	return max(door.DefaultMaxFrame, 4*int64(s.LimitMessage))
+}
+
+// connect is a bridge.Connect to the broker.
+func (h *house) connect(id topics.Identity, via string, inbox bridge.Inbox) (bridge.Bus, error) {
+	session, err := h.broker.Connect(id, via, inbox)
+	if err != nil {
+		return nil, err // and no Bus with a nil in it
+	}
+	return session, nil
+}
+
+// drain tells every client that the server stops, and waits for them until ctx
+// is done.
+func (h *house) drain(ctx context.Context) {
+	var parts sync.WaitGroup
+	parts.Go(func() { h.broker.Drain(ctx) })
+	parts.Go(func() {
+		if err := h.ws.Drain(ctx); err != nil {
+			h.log.Warn("not all WebSocket clients left in time, the rest was cut", "error", err)
+		}
+	})
+	parts.Wait()
+	if err := h.door.Shutdown(ctx); err != nil {
+		h.log.Warn("not all requests ended in time, the rest was cut", "error", err)
+	}
+}
+
+// close ends the parts that there are, outermost first.
+func (h *house) close() error {
+	var errs []error
+	if h.ws != nil {
+		h.ws.Close()
+	}
+	if h.mqtt != nil {
+		errs = append(errs, h.mqtt.Close())
+	}
+	if h.door != nil {
+		errs = append(errs, h.door.Close())
+	}
+	if h.broker != nil {
+		errs = append(errs, h.broker.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// listen opens all addresses, or none.
+func listen(addrs []string) ([]net.Listener, error) {
+	var open []net.Listener
+	var wrong []error
+	for _, addr := range addrs {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			wrong = append(wrong, explain(addr, err))
+			continue
+		}
+		open = append(open, l)
+	}
+	if len(wrong) > 0 {
+		closeAll(open)
+		return nil, errors.Join(wrong...)
+	}
+	return open, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+// explain says why an address cannot be listened on, and what to do.
+func explain(addr string, err error) error {
+	_, port, _ := net.SplitHostPort(addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		who := "lsof -nP -iTCP:" + port + " -sTCP:LISTEN"
+		if runtime.GOOS == "linux" {
+			who = "ss -ltnp 'sport = :" + port + "'"
+		}
+		return fmt.Errorf("cannot listen on %s: the port is in use; choose another with --listen, or see who has it: %s", addr, who)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("cannot listen on %s: ports below 1024 need a privilege; choose another with --listen", addr)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("cannot listen on %s: this machine does not have that address; choose another with --listen", addr)
+	default:
+		return fmt.Errorf("cannot listen on %s: %w", addr, err)
+	}
+}
+
+func addresses(listeners []net.Listener) []net.Addr {
+	var addrs []net.Addr
+	for _, l := range listeners {
+		addrs = append(addrs, l.Addr())
+	}
+	return addrs
+}
+
+// readyLine is what supervisors and tests wait for.
+func readyLine(addrs []net.Addr, tls bool) string {
+	protocols, scheme := "mqtt+http+ws", "http"
+	if tls {
+		protocols, scheme = "mqtt+http+ws, with and without tls,", "https"
+	}
+	var on []string
+	for _, a := range addrs {
+		on = append(on, a.String())
+	}
+	return fmt.Sprintf("ready %s on %s; page %s://%s/", protocols, strings.Join(on, ", "), scheme, pageHost(addrs))
+}
+
+// pageHost is where to point a browser: a port that is not MQTT's own, if there
+// is one.
+func pageHost(addrs []net.Addr) string {
+	mqtt := func(a net.Addr) bool {
+		return strings.HasSuffix(a.String(), ":1883") || strings.HasSuffix(a.String(), ":8883")
+	}
+	at := max(0, slices.IndexFunc(addrs, func(a net.Addr) bool { return !mqtt(a) }))
+	host, port, _ := net.SplitHostPort(addrs[at].String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
