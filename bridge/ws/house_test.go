@@ -73,7 +73,7 @@ func build(t testing.TB, set func(*ws.Config)) *house {
 	cfg := ws.Config{
 		Connect:      h.bus.Connect,
 		Authenticate: h.authenticate,
-		Logger:       slog.New(slog.NewTextHandler(h.log, nil)),
+		Logger:       slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if set != nil {
 		set(&cfg)
