@@ -84,6 +84,7 @@ func (c Config) withDefaults() (Config, error) {
 type Broker struct {
 	Config
 	engine   *mqtt.Server
+	outside  *outside
 	limits   guard.Limits
 	rooms    sync.Map                  // string to *room
 	watchers atomic.Pointer[[]*member] // who subscribed across rooms
@@ -106,6 +107,7 @@ func New(c Config) (*Broker, error) {
 	}
 	b := &Broker{Config: c, clients: make(map[*client]struct{}), sessions: make(map[*Session]struct{})}
 	b.watchers.Store(new([]*member))
+	b.outside = newOutside(b)
 	b.limits = guard.Limits{Handshake: c.Handshake, Queue: c.Queue, Write: c.Write}
 	if c.MaxMessage < 1<<27 {
 		// Twice the limit still reaches the room, so that its sender is told

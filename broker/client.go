@@ -113,9 +113,18 @@ func (c *client) establish() (err error) {
 func (c *client) publish(pk packets.Packet) {
 	c.refused = nil
 	a, err := c.broker.Root.Parse(pk.TopicName)
+	m := &message{
+		Delivery:   topics.Delivery{Address: a, Payload: pk.Payload},
+		topic:      pk.TopicName,
+		qos:        pk.FixedHeader.Qos,
+		retained:   pk.FixedHeader.Retain,
+		properties: travelling(pk.Properties),
+	}
 	switch {
 	case errors.Is(err, topics.ErrOutside):
-		c.refuse(pk, topics.Errorf(topics.Forbidden, "%s may not publish outside the rooms, to %q", c.session.peer, pk.TopicName))
+		if err := c.broker.outside.publish(c.session, m); err != nil {
+			c.refuse(pk, err)
+		}
 		return
 	case err != nil:
 		c.refuse(pk, topics.AsError(err))
@@ -123,12 +132,6 @@ func (c *client) publish(pk packets.Packet) {
 	case pk.FixedHeader.Retain && a.Kind != topics.Presence:
 		err = topics.Errorf(topics.BadRequest, "only a presence is retained, under peers/, not %q", pk.TopicName)
 	default:
-		m := &message{
-			Delivery:   topics.Delivery{Address: a, Payload: pk.Payload},
-			topic:      pk.TopicName,
-			qos:        pk.FixedHeader.Qos,
-			properties: travelling(pk.Properties),
-		}
 		err = c.session.publish(m)
 	}
 	if err != nil {
@@ -274,7 +277,7 @@ func (c *client) write(out *outgoing) error {
 		FixedHeader: packets.FixedHeader{
 			Type:   packets.Publish,
 			Qos:    out.qos(),
-			Retain: out.how.retain && m.Kind == topics.Presence,
+			Retain: out.how.retain && m.retained,
 		},
 		TopicName: m.topic,
 		Payload:   m.Payload,

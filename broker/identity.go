@@ -44,6 +44,7 @@ func (s *Session) Renew(id topics.Identity) {
 		r.leave()
 	}
 	s.reconsiderWatcher()
+	s.broker.outside.reconsider(s)
 }
 
 // reconsider takes from a member what its session may not have any more.

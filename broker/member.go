@@ -29,9 +29,8 @@ func (m *member) add(sub subscription) (isNew bool, err error) {
 			return false, nil
 		}
 	}
-	if m.session.filters.Add(1) > maxFilters && m.session.via == viaMQTT {
-		m.session.filters.Add(-1)
-		return false, topics.Errorf(topics.Busy, "a connection holds at most %d filters", maxFilters)
+	if err := m.session.countFilter(); err != nil {
+		return false, err
 	}
 	m.subs = append(m.subs, sub)
 	return true, nil

@@ -174,7 +174,7 @@ func (r *room) announce(p *peer, presence []byte) {
 }
 
 func presenceOf(r *room, p *peer, payload []byte) *message {
-	return &message{qos: 1, Delivery: topics.Delivery{
+	return &message{qos: 1, retained: true, Delivery: topics.Delivery{
 		Address: topics.Address{Room: r.name, Kind: topics.Presence, Src: p.name},
 		Payload: payload,
 	}}

@@ -19,6 +19,7 @@ type message struct {
 	topics.Delivery
 	topic      string              // the address as a topic; made when first needed
 	qos        byte                // as published
+	retained   bool                // as published
 	properties *packets.Properties // of MQTT 5 that travel with it; nil for none
 	sender     *Session            // nil when the server says it
 	opens      bool                // it began its session
@@ -107,6 +108,15 @@ func (b *Broker) newSession(id topics.Identity, via string, r receiver) *Session
 	b.mu.Unlock()
 	s.Renew(id)
 	return s
+}
+
+// countFilter counts one more filter, if there may be one.
+func (s *Session) countFilter() error {
+	if s.filters.Add(1) > maxFilters && s.via == viaMQTT {
+		s.filters.Add(-1)
+		return topics.Errorf(topics.Busy, "a connection holds at most %d filters", maxFilters)
+	}
+	return nil
 }
 
 // Publish sends payload to a; see bridge.Bus.
@@ -215,7 +225,7 @@ func (s *Session) subscribe(sub subscription) error {
 	sub.filter, err = s.broker.Root.ParseFilter(sub.text)
 	if err != nil {
 		if errors.Is(err, topics.ErrOutside) {
-			return topics.Errorf(topics.Forbidden, "%s may not subscribe outside the rooms, to %q", s.peer, sub.text)
+			return s.broker.outside.subscribe(s, sub)
 		}
 		return err
 	}
@@ -287,7 +297,10 @@ func (s *Session) subscribeAcross(sub subscription) error {
 // unsubscribe removes a filter and reports whether there was one.
 func (s *Session) unsubscribe(text string) bool {
 	f, err := s.broker.Root.ParseFilter(text)
-	if err != nil {
+	switch {
+	case errors.Is(err, topics.ErrOutside):
+		return s.broker.outside.unsubscribe(s, text)
+	case err != nil:
 		return false
 	}
 	if f.Room() != "" {
@@ -350,6 +363,7 @@ func (s *Session) close(left, will bool) {
 	if watcher != nil {
 		s.broker.unwatch(watcher)
 	}
+	s.broker.outside.leave(s)
 	if in, ok := s.receiver.(*inProcess); ok {
 		in.close()
 	}
