@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,7 +165,10 @@ func (p *mqttPeer) trySubscribe(filter string, qos byte) byte {
 		if !tok.WaitTimeout(patience) {
 			p.t.Fatalf("%s: no SUBACK for %s", p.name, filter)
 		}
-		return tok.Result()[filter]
+		for _, code := range tok.Result() { // paho has it without $share/{group}/
+			return code
+		}
+		return 0x80 // the connection ended
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -173,6 +177,30 @@ func (p *mqttPeer) trySubscribe(filter string, qos byte) byte {
 		p.t.Fatalf("%s: no SUBACK for %s: %v", p.name, filter, err)
 	}
 	return ack.Reasons[0]
+}
+
+func (p *mqttPeer) unsubscribe(filters ...string) {
+	p.t.Helper()
+	for chunk := range slices.Chunk(filters, 4) {
+		if p.v3 != nil {
+			if tok := p.v3.Unsubscribe(chunk...); !tok.WaitTimeout(patience) {
+				p.t.Fatalf("%s: no UNSUBACK", p.name)
+			}
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		if _, err := p.v5.Unsubscribe(ctx, &paho5.Unsubscribe{Topics: chunk}); err != nil {
+			p.t.Fatalf("%s: UNSUBSCRIBE: %v", p.name, err)
+		}
+		cancel()
+	}
+}
+
+// drop forgets what was received.
+func (p *mqttPeer) drop() {
+	for len(p.received) > 0 {
+		<-p.received
+	}
 }
 
 // publish publishes and returns the reason code of the acknowledgement (0 in

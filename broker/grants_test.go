@@ -2,6 +2,9 @@ package broker
 
 import (
 	"context"
+	"log/slog"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -80,6 +83,73 @@ func TestSubscriptionWiderThanTheGrantIsRefusedAndCarriesNothing(t *testing.T) {
 	three := s.client3(t, "t", user3("vera"))
 	if code := three.trySubscribe("rtc/v1/garage/#", 1); code != 0x80 {
 		t.Errorf("version 3.1.1: SUBACK %#x, want 0x80", code)
+	}
+}
+
+// TestSnoopingFiltersCarryNothingOverTheWire tries every row of the table of
+// snooping filters as each kind of account, in both versions of MQTT, while
+// there is something to see, live and retained. What is refused carries nothing.
+func TestSnoopingFiltersCarryNothingOverTheWire(t *testing.T) {
+	table, err := os.ReadFile("../topics/testdata/snooping_filters.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	grants := map[string][]topics.Grant{
+		"p": {{Room: "garage", Role: topics.Peer}},
+		"v": {{Room: "garage", Role: topics.Viewer, Of: "cam1"}},
+		"o": {{Room: "garage", Role: topics.Observer}},
+		"n": nil,
+	}
+	s := serve(t, Config{Logger: slog.New(slog.DiscardHandler), Authenticate: func(_ context.Context, c topics.Credentials) (topics.Identity, error) {
+		if g, ok := grants[c.Username]; ok {
+			return topics.Identity{Name: "eve", Grants: g}, nil
+		}
+		return topics.Identity{Name: c.Username, Grants: []topics.Grant{{Room: "garage", Role: topics.Peer}}}, nil
+	}})
+	cam := s.client5(t, "c", as("cam1"))
+	cam.name = "cam1"
+	cam.subscribe(inbox("garage", "cam1")).expect("rtc/v1/garage/to/cam1/_ hello")
+	alice := s.client5(t, "a", as("alice"))
+	alice.name = "alice"
+	alice.subscribe(inbox("garage", "alice")).expect("rtc/v1/garage/to/alice/_ hello")
+	for who := range grants {
+		for version := 3; version <= 5; version += 2 {
+			var eve *mqttPeer
+			if version == 3 {
+				eve = s.client3(t, "e", user3(who))
+			} else {
+				eve = s.client5(t, "e", as(who))
+			}
+			var held []string
+			rows := 0
+			for line := range strings.Lines(string(table)) {
+				row := strings.Fields(line)
+				if len(row) != 2 || row[0] == "#" {
+					continue
+				}
+				rows++
+				granted := strings.Contains(row[0], who)
+				if code := eve.trySubscribe(row[1], 1); (code <= 2) != granted || version == 3 && !granted && code != 0x80 {
+					t.Errorf("%s: SUBACK %#x in version %d for %s", who, code, version, row[1])
+				}
+				if granted {
+					held = append(held, row[1])
+				}
+			}
+			if rows < 60 {
+				t.Fatalf("only %d filters", rows)
+			}
+			eve.unsubscribe(held...)
+			eve.drop()
+			alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"msg"}`, 1)
+			cam.until("rtc/v1/garage/to/cam1/alice msg")
+			alice.publish("rtc/v1/garage/all/alice", `{"type":"msg"}`, 1)
+			eve.trySubscribe("rtc/v1/attic/#", 1) // its answer comes after all that is on its way
+			for len(eve.received) > 0 {
+				t.Errorf("%s got %v", who, eve.next())
+			}
+			eve.leave()
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package topics
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -101,29 +102,24 @@ func TestWhatMayBeSubscribedShowsNothingBeyondTheGrant(t *testing.T) {
 	}
 }
 
-// snoops are the filters somebody named eve tries in room garage, and who gets
-// them: p a peer of garage, v a viewer of cam1 there, o an observer of it.
-var snoops = []struct{ filter, granted string }{
-	{"#", ""}, {"+", ""}, {"/#", ""}, {"+/#", ""}, {"+/+/#", ""}, {"+/+/+", ""}, {"+/+/+/+/+/+", ""}, {"+/v1/#", ""}, {"+/v1/garage/#", ""}, {"+/v1/garage/to/+/+", ""},
-	{"rtc", ""}, {"rtc/#", ""}, {"rtc/+", ""}, {"rtc/+/#", ""}, {"rtc/+/garage/#", ""}, {"rtc/+/garage/to/cam1/+", ""}, {"rtc/v1", ""}, {"rtc/v1/#", ""}, {"rtc/v1/+", ""}, {"rtc/v1/+/#", ""},
-	{"rtc/v1/+/to/eve/+", ""}, {"rtc/v1/+/to/cam1/+", ""}, {"rtc/v1/+/to/+/+", ""}, {"rtc/v1/+/peers/+", ""}, {"rtc/v1/+/all/+", ""}, {"rtc/v1/+/+/+", ""}, {"rtc/v1/+/+/+/+", ""}, {"rtc/v1/+/wake/+", ""},
-	{"rtc/v1/attic/to/eve/+", ""}, {"rtc/v1/attic/peers/+", ""}, {"rtc/v1/attic/#", ""}, {"rtc/v1/Garage/to/eve/+", ""}, {"rtc/v1/garage2/all/+", ""}, {"rtc/v1/garag/all/+", ""},
-	{"rtc/v2/garage/#", ""}, {"rtc/v1//#", ""}, {"rtc//v1/garage/#", ""}, {"/rtc/v1/garage/#", ""}, {"RTC/v1/garage/#", ""},
-	{"rtc/v1/garage/#", "o"}, {"rtc/v1/garage/+", "o"}, {"rtc/v1/garage/+/#", "o"}, {"rtc/v1/garage/+/+", "o"}, {"rtc/v1/garage/+/+/+", "o"}, {"rtc/v1/garage/+/eve/+", "o"}, {"rtc/v1/garage/+/eve", "o"},
-	{"rtc/v1/garage/to/#", "o"}, {"rtc/v1/garage/to/+", "o"}, {"rtc/v1/garage/to/+/+", "o"}, {"rtc/v1/garage/to/+/eve", "o"}, {"rtc/v1/garage/to/+/cam1", "o"}, {"rtc/v1/garage/to/cam1/+", "o"}, {"rtc/v1/garage/to/cam1/eve", "o"}, {"rtc/v1/garage/to/cam1/#", "o"},
-	{"rtc/v1/garage/to/_/+", "o"}, {"rtc/v1/garage/to/_/eve", "o"}, {"rtc/v1/garage/to/Eve/+", "o"}, {"rtc/v1/garage/to/eve/#", "o"}, {"rtc/v1/garage/to/eve/+/#", "o"}, {"rtc/v1/garage/to/eve", "o"}, {"rtc/v1/garage/to/evee/+", "o"},
-	{"rtc/v1/garage/peers/#", "o"}, {"rtc/v1/garage/peers/cam1/#", "o"}, {"rtc/v1/garage/all/#", "o"}, {"rtc/v1/garage/wake/+", "o"}, {"rtc/v1/garage/wake/eve", "o"}, {"rtc/v1/garage/wake/cam1", "o"}, {"rtc/v1/garage/wake/#", "o"},
-	{"$share/g/rtc/v1/garage/to/cam1/+", "o"}, {"$SHARE/g/rtc/v1/garage/#", "o"}, {"$Share/g/rtc/v1/garage/to/+/+", "o"}, {"$ſhare/g/rtc/v1/garage/to/+/+", "o"},
-	{"$share/g/#", ""}, {"$share/g/rtc/#", ""}, {"$share/g/+/v1/garage/#", ""}, {"$share/g/rtc/v1/#", ""}, {"$share/g/rtc/v1/+/to/eve/+", ""}, {"$share/g/$share/h/rtc/v1/garage/#", ""}, {"$share/rtc/v1/garage/#", ""}, {"$queue/rtc/v1/garage/#", ""},
-	{"$SYS/#", ""}, {"$SYS/broker/clients", ""}, {"$SYS/+/rtc", ""},
-	// what they are there for
-	{"rtc/v1/garage/to/eve/+", "pvo"}, {"rtc/v1/garage/to/eve/cam1", "pvo"}, {"$share/g/rtc/v1/garage/to/eve/+", "pvo"},
-	{"rtc/v1/garage/peers/cam1", "pvo"}, {"rtc/v1/garage/peers/cam2", "po"}, {"rtc/v1/garage/peers/+", "po"}, {"rtc/v1/garage/all/+", "po"}, {"rtc/v1/garage/all/cam1", "po"},
+// snoops are the rows of testdata/snooping_filters.txt.
+func snoops(t *testing.T) (rows []struct{ granted, filter string }) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/snooping_filters.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] != "#" {
+			rows = append(rows, struct{ granted, filter string }{f[0], f[1]})
+		}
+	}
+	return rows
 }
 
 func TestSnoopingFiltersAreRefusedUnlessTheyAreWithinTheGrant(t *testing.T) {
 	refused := 0
-	for _, tt := range snoops {
+	for _, tt := range snoops(t) {
 		for who, grants := range map[string][]Grant{
 			"p": {{Room: "garage", Role: Peer}},
 			"v": {{Room: "garage", Role: Viewer, Of: "cam1"}},
