@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +30,7 @@ const sendWindow = 1024
 type client struct {
 	*guard.Conn
 	broker  *Broker
+	socket  net.Conn     // as the door handed it in
 	mochi   *mqtt.Client // set by OnConnect
 	session *Session     // nil before
 
@@ -69,9 +72,22 @@ const (
 )
 
 func newClient(b *Broker, conn net.Conn) *client {
-	c := &client{broker: b, window: sendWindow}
+	c := &client{broker: b, socket: conn, window: sendWindow}
 	c.Conn = guard.New(conn, b.limits, c.acknowledged)
 	return c
+}
+
+// certificates is the verified chain of the client's certificate, leaf first,
+// if it showed one: the door has a connection over TLS say so.
+func (c *client) certificates() []*x509.Certificate {
+	over, ok := c.socket.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return nil
+	}
+	if chains := over.ConnectionState().VerifiedChains; len(chains) > 0 {
+		return chains[0]
+	}
+	return nil
 }
 
 // serve runs the connection until it ends.

@@ -1,11 +1,13 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/beckon-rtc/beckon/topics"
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -82,6 +84,7 @@ func (h *hook) admit(c *client, cl *mqtt.Client, pk packets.Packet) error {
 		Password: string(pk.Connect.Password),
 		Name:     pk.Connect.ClientIdentifier,
 		Remote:   addrOf(c.RemoteAddr()),
+		TLS:      c.certificates(),
 	})
 	if err != nil {
 		return err
@@ -119,6 +122,9 @@ func (h *hook) admit(c *client, cl *mqtt.Client, pk packets.Packet) error {
 // will checks a last will like the publish that it will be.
 func (h *hook) will(id topics.Identity, pk packets.Packet) (*message, error) {
 	topic, payload := pk.Connect.WillTopic, pk.Connect.WillPayload
+	if bytes.Equal(payload, emptyWill) {
+		payload = nil
+	}
 	a, err := h.broker.Root.Parse(topic)
 	if err != nil {
 		if errors.Is(err, topics.ErrOutside) {
@@ -157,14 +163,26 @@ func (h *hook) OnAuthPacket(_ *mqtt.Client, pk packets.Packet) (packets.Packet, 
 // writes into the SUBACK what became of it.
 func (h *hook) OnACLCheck(_ *mqtt.Client, _ string, write bool) bool { return write }
 
-// OnPacketRead lets a publish to $SYS reach OnPublish, where it is refused like
-// any other: mochi would drop it without an acknowledgement.
+// OnPacketRead hides from mochi what it would refuse before a hook is asked: a
+// publish to $SYS, which it drops without an acknowledgement, and a last will
+// that is empty, which is how a peer leaves.
 func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if pk.FixedHeader.Type == packets.Publish && pk.TopicName != "" && pk.TopicName[0] == '$' {
-		pk.TopicName = "?" + pk.TopicName
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		if strings.HasPrefix(pk.TopicName, "$") {
+			pk.TopicName = "?" + pk.TopicName
+		}
+	case packets.Connect:
+		if pk.Connect.WillFlag && len(pk.Connect.WillPayload) == 0 {
+			pk.Connect.WillPayload = emptyWill
+		}
 	}
 	return pk, nil
 }
+
+// emptyWill stands for an empty last will. It is no message, so nobody else's is
+// mistaken for it.
+var emptyWill = []byte{0}
 
 // OnPublish hands a publish to the room. mochi acknowledges it, and is told not
 // to deliver it.

@@ -150,6 +150,22 @@ func TestLastWillIsPublishedWhenThePeerIsGivenUpNotBefore(t *testing.T) {
 	}
 }
 
+// mochi refuses an empty will before a hook is asked.
+func TestLastWillThatEmptiesOnesPresenceIsTaken(t *testing.T) {
+	s := serve(t, Config{Grace: soon})
+	alice := s.client5(t, "alice").subscribe("rtc/v1/garage/peers/+")
+	for _, payload := range []string{"", `{"online":false}`} {
+		cam := s.client3(t, "cam1", func(o *paho3.ClientOptions) {
+			o.SetWill("rtc/v1/garage/peers/cam1", payload, 1, true)
+		}).subscribe(inbox("garage", "cam1"))
+		alice.expect("rtc/v1/garage/peers/cam1 true")
+		cam.cut()
+		if g := alice.next(); g.payload != "" {
+			t.Errorf("got %v", g)
+		}
+	}
+}
+
 func TestNoLastWillAfterDisconnectOrTakeover(t *testing.T) {
 	s := serve(t, Config{Grace: soon})
 	will := func(o *paho3.ClientOptions) {

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// roomOf makes the name of a room out of entrances.
+func roomOf(at ...entrance) string {
+	return strings.NewReplacer(" ", "-", "[", "", "]", "").Replace(fmt.Sprint(at))
+}
+
+// viewers lets one of each kind join the room of cam, who is there, and open a
+// session with it.
+func viewers(t *testing.T, s *site, cam *caller) []*caller {
+	t.Helper()
+	var all []*caller
+	for i, at := range mainEntrances {
+		v := s.caller(t, at, fmt.Sprintf("viewer%d", i), cam.room)
+		v.sees(cam.name)
+		offer := fmt.Sprintf(`{"type":"offer","session":"s%d","sdp":""}`, i)
+		v.send(cam.name, offer)
+		cam.until("the offer", func(e event) bool { return e.from == v.name && e.text == offer })
+		all = append(all, v)
+	}
+	for _, v := range all {
+		for _, other := range all {
+			if v != other {
+				v.sees(other.name)
+			}
+		}
+	}
+	return all
+}
+
+func TestCameraWhoseConnectionBreaksIsGoneAfterTheGraceAtEveryDoor(t *testing.T) {
+	const grace = 200 * time.Millisecond
+	s := startSite(t, "--grace="+grace.String())
+	for _, at := range everyEntrance {
+		t.Run(at.String(), func(t *testing.T) {
+			cam := s.caller(t, at, "cam", roomOf(at))
+			all := viewers(t, s, cam)
+			cut := time.Now()
+			cam.cut()
+			for i, v := range all {
+				v.hears("cam", fmt.Sprintf(`{"type":"bye","session":"s%d","reason":"gone"}`, i))
+				if after := time.Since(cut); after < grace {
+					t.Errorf("%v was told after %v, within the grace", v.at, after)
+				}
+				if e := v.next("the presence"); !e.gone() || e.from != "cam" {
+					t.Errorf("%v got %v, want that cam is gone", v.at, e)
+				}
+				v.send("cam", `{"type":"offer","session":"again","sdp":""}`)
+				v.isTold(404, `"session":"again"`)
+				v.quiet()
+			}
+		})
+	}
+}
+
+func TestCameraThatIsBackInTimeDoesNotFlapAndGetsWhatWaitedInOrder(t *testing.T) {
+	s := startSite(t, "--grace=1h")
+	for _, at := range everyEntrance {
+		t.Run(at.String(), func(t *testing.T) {
+			cam := s.caller(t, at, "cam", roomOf(at))
+			all := viewers(t, s, cam)
+			cam.cut()
+			s.awaitLog(t, `msg="connection lost" room=`+cam.room+" peer=cam")
+			var waiting []string
+			for i, v := range all {
+				there, _, _ := call(fmt.Sprintf("again%d", i))
+				if fate := v.send("cam", there...); fate != 0 {
+					t.Errorf("%v was answered with %#x while cam is expected back", v.at, fate)
+				}
+				waiting = append(waiting, there...)
+			}
+			back := s.caller(t, at, "cam", cam.room)
+			for _, v := range all {
+				back.hears(v.name, waiting[:4]...)
+				waiting = waiting[4:]
+			}
+			for _, v := range all {
+				v.quiet()
+				v.send("cam", `{"type":"msg"}`)
+				back.until("a message", func(e event) bool { return e.from == v.name && e.text == `{"type":"msg"}` })
+			}
+		})
+	}
+}
+
+func TestCameraMayComeBackThroughAnotherDoor(t *testing.T) {
+	s := startSite(t, "--grace=1h")
+	for _, doors := range [][2]entrance{{mqtt3TLS, jsonWS}, {jsonWSS, mqtt5WS}, {mqtt5TCP, mqtt3WSS}} {
+		t.Run(fmt.Sprint(doors), func(t *testing.T) {
+			cam := s.caller(t, doors[0], "cam", roomOf(doors[:]...))
+			all := viewers(t, s, cam)
+			cam.cut()
+			s.awaitLog(t, `msg="connection lost" room=`+cam.room+" peer=cam")
+			all[2].send("cam", `{"type":"candidate","session":"s2","candidate":""}`)
+			back := s.caller(t, doors[1], "cam", cam.room)
+			back.hears(all[2].name, `{"type":"candidate","session":"s2","candidate":""}`)
+			for _, v := range all {
+				v.quiet(changed)
+			}
+		})
+	}
+}
+
+// changed allows that a peer is there by another door now.
+func changed(e event) bool {
+	return e.kind == "presence" && e.from == "cam" && strings.Contains(e.text, `"online":true`)
+}
+
+func TestSameNameTakesOverThroughEveryDoorAndTheOldOneIsToldAndClosed(t *testing.T) {
+	s := startSite(t, "--grace=1h")
+	for _, from := range mainEntrances {
+		for _, to := range []entrance{mqtt3TLS, mqtt5WSS, jsonWSS} {
+			t.Run(fmt.Sprint(from, " to ", to), func(t *testing.T) {
+				old := s.caller(t, from, "cam", roomOf(from, to))
+				all := viewers(t, s, old)
+				young := s.caller(t, to, "cam", old.room)
+				old.until("that it is replaced", func(e event) bool {
+					return e.kind == "error" && strings.Contains(e.text, `"code":409,"reason":"replaced"`)
+				})
+				old.isEnded("0x8E", "4511")
+				for i, v := range all {
+					candidate := fmt.Sprintf(`{"type":"candidate","session":"s%d","candidate":""}`, i)
+					v.send("cam", candidate)
+					young.hears(v.name, candidate)
+					v.quiet(changed) // and no bye: the session goes on
+				}
+				young.leave()
+				for i, v := range all {
+					v.hears("cam", fmt.Sprintf(`{"type":"bye","session":"s%d","reason":"gone"}`, i))
+					if e := v.next("the presence"); !e.gone() {
+						t.Errorf("%v got %v, want that cam is gone", v.at, e)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestLateLeaveOfAReplacedConnectionRemovesNothing(t *testing.T) {
+	s := startSite(t, "--grace=0")
+	for _, from := range mainEntrances {
+		for _, to := range mainEntrances {
+			t.Run(fmt.Sprint(from, " to ", to), func(t *testing.T) {
+				garage, attic := "garage-"+roomOf(from, to), "attic-"+roomOf(from, to)
+				old := s.caller(t, from, "cam", garage)
+				old.join(attic) // so that it stays when it is replaced in the garage
+				here := s.caller(t, mqtt5TCP, "here", garage)
+				there := s.caller(t, jsonWS, "there", attic)
+				here.sees("cam")
+				there.sees("cam")
+				young := s.caller(t, to, "cam", garage)
+				old.until("that it is replaced", func(e event) bool { return e.kind == "error" && e.room == garage })
+				if err := old.part(garage); err != nil {
+					t.Fatal(err)
+				}
+				there.quiet() // it is still there
+				old.cut()
+				there.until("that cam is gone", event.gone)
+				here.send("cam", `{"type":"msg"}`)
+				young.until("a message", func(e event) bool { return e.from == "here" })
+				here.quiet(changed)
+			})
+		}
+	}
+}
+
+func TestLateLossOfAnOldConnectionRemovesNothing(t *testing.T) {
+	s := startSite(t, "--grace=1h")
+	for _, at := range mainEntrances {
+		t.Run(at.String(), func(t *testing.T) {
+			room := roomOf(at)
+			viewer := s.caller(t, jsonWS, "viewer", room)
+			const times = 5
+			for range times { // the loss is noticed before the next one comes, or after
+				s.caller(t, at, "cam", room).cut()
+			}
+			last := s.caller(t, at, "cam", room)
+			eventually(t, "the end of the others", func() bool {
+				log := s.Log.String()
+				return strings.Count(log, `msg="connection lost" room=`+room)+strings.Count(log, "msg=replaced room="+room) >= times
+			})
+			viewer.sees("cam")
+			viewer.send("cam", `{"type":"msg"}`)
+			last.hears("viewer", `{"type":"msg"}`)
+			viewer.quiet()
+		})
+	}
+}
+
+func TestStopTellsEveryClientAndNobodyIsSaidToBeGone(t *testing.T) {
+	s := startSite(t, "--grace=0")
+	cam := s.caller(t, mqtt3TCP, "cam", "garage")
+	everyone := append(viewers(t, s, cam), cam)
+	for i, at := range everyEntrance {
+		everyone = append(everyone, s.caller(t, at, fmt.Sprintf("guest%d", i), "garage"))
+	}
+	for _, c := range everyone {
+		for i := range everyEntrance {
+			if name := fmt.Sprintf("guest%d", i); name != c.name {
+				c.sees(name)
+			}
+		}
+	}
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range everyone {
+		c.isEnded("0x8B", "4001")
+		c.line.leave() // it is over: its client winds up
+		goaway := false
+		for len(c.events) > 0 {
+			switch e := <-c.events; {
+			case e.kind == "goaway":
+				goaway = true
+			case e.kind == "presence", strings.Contains(e.text, `"bye"`), e.kind == "error":
+				t.Errorf("%s (%v) got %v from a server that stops", c.name, c.at, e)
+			}
+		}
+		if goaway != (c.at.protocol == "JSON") {
+			t.Errorf("%s (%v) got a goaway: %v", c.name, c.at, goaway)
+		}
+	}
+}
+
+func TestHundredComingsAndGoingsThroughEachDoorLeaveNoGoroutine(t *testing.T) {
+	const times = 100
+	s := startSite(t, "--grace=0")
+	watcher := s.caller(t, jsonWS, "watcher", "garage")
+	visit := func(at entrance, n int) {
+		c := s.caller(t, at, fmt.Sprintf("guest%d", n), "garage")
+		watcher.until("a guest", func(e event) bool { return e.from == c.name && !e.gone() })
+		if n%2 == 0 {
+			c.leave()
+		} else {
+			c.cut()
+		}
+		watcher.until("its going", func(e event) bool { return e.from == c.name && e.gone() })
+	}
+	for _, at := range everyEntrance {
+		visit(at, 0) // whatever starts but once
+		visit(at, 1)
+	}
+	before := settledGoroutines()
+	for _, at := range everyEntrance {
+		for n := range times {
+			visit(at, n)
+		}
+		eventually(t, fmt.Sprintf("%d goroutines after %v", before, at), func() bool { return runtime.NumGoroutine() <= before })
+	}
+	watcher.quiet()
+}
+
+// settledGoroutines is the number of goroutines when those that are ending have
+// ended: the least of those seen lately.
+func settledGoroutines() int {
+	var seen []int
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for range 20 {
+		<-tick.C
+		seen = append(seen, runtime.NumGoroutine())
+	}
+	return slices.Min(seen)
+}
