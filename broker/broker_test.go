@@ -196,13 +196,6 @@ func (p *mqttPeer) unsubscribe(filters ...string) {
 	}
 }
 
-// drop forgets what was received.
-func (p *mqttPeer) drop() {
-	for len(p.received) > 0 {
-		<-p.received
-	}
-}
-
 // publish publishes and returns the reason code of the acknowledgement (0 in
 // 3.1.1 and at QoS 0).
 func (p *mqttPeer) publish(topic, payload string, qos byte) byte {
