@@ -168,7 +168,7 @@ func TestSomebodyElsesClientIDTakesNothingFromThem(t *testing.T) {
 }
 
 func TestStalledReceiverStopsNobodyAndIsCutOff(t *testing.T) {
-	s := serve(t, Config{Queue: 64 << 10, Write: time.Second})
+	s := serve(t, Config{Queue: 64 << 10, Write: 4 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	stalled := s.dial(t)
 	send(t, stalled, connect5("stalled", ""))
 	receive(t, stalled)
@@ -194,7 +194,7 @@ func TestStalledReceiverStopsNobodyAndIsCutOff(t *testing.T) {
 	if !busy {
 		t.Error("no publish was answered with busy")
 	}
-	if worst > time.Second {
+	if worst > 3*time.Second { // a publisher that is held up is so until the cut
 		t.Errorf("an acknowledgement took %v", worst)
 	}
 	t.Logf("worst acknowledgement %v", worst)
