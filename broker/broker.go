@@ -244,23 +244,6 @@ func (b *Broker) changeWatchers(change func([]*member) []*member) {
 	b.watchers.Store(&next)
 }
 
-// hello is what the server tells a peer that joined, as "hello", and one that
-// asks for ICE servers or whose credentials for them end soon, as "ice".
-func (b *Broker) hello(kind, room string, s *Session) topics.Hello {
-	h := topics.Hello{Type: kind, TTL: 3600}
-	if b.ICEServers != nil {
-		var ttl time.Duration
-		if h.ICEServers, ttl = b.ICEServers(s.may()); ttl > 0 {
-			h.TTL = int(ttl / time.Second)
-			s.renewICE(ttl)
-		}
-	}
-	if kind == topics.TypeHello {
-		h.Room, h.Peer, h.Max = room, s.peer, b.MaxMessage
-	}
-	return h
-}
-
 // lost logs that a message did not reach its receiver: a call that fails for it
 // is news to the operator, the rest is not.
 func (b *Broker) lost(m *message, why *topics.Error) {

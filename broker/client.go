@@ -1,13 +1,17 @@
 package broker
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/beckon-rtc/beckon/broker/guard"
@@ -30,9 +34,10 @@ const sendWindow = 1024
 type client struct {
 	*guard.Conn
 	broker  *Broker
-	socket  net.Conn     // as the door handed it in
-	mochi   *mqtt.Client // set by OnConnect
-	session *Session     // nil before
+	socket  net.Conn                    // as the door handed it in
+	mochi   atomic.Pointer[mqtt.Client] // nil until its CONNACK was written
+	id      string                      // by which mochi knows it; set with session, by the reading goroutine
+	session *Session                    // nil before CONNECT was accepted
 
 	// Of the packet that is being answered; only the reading goroutine uses them.
 	refused     *refusal
@@ -43,10 +48,12 @@ type client struct {
 	mu       sync.Mutex // guards what follows
 	window   int
 	corked   bool        // a SUBACK has to go first
-	waiting  []*outgoing // for the cork, or the window
+	waiting  []*outgoing // for the cork, the window, or room in the guard's queue
 	bytes    int         // of what is waiting
-	inFlight map[uint16]step
+	inFlight map[uint16]*outgoing
+	queued   []*outgoing // of QoS 0, with the guard
 	lastID   uint16
+	count    uint64
 }
 
 // refusal is what a publish of the client met with.
@@ -57,16 +64,20 @@ type refusal struct {
 
 // outgoing is a message on its way to a client.
 type outgoing struct {
-	m   *message
-	how reception
-	at  time.Time
+	m    *message
+	how  reception
+	at   time.Time
+	turn uint64 // the order in which they came
+	step step
+	end  uint64 // where it ends in the stream of the guard
 }
 
-// step is what an outgoing message of QoS 1 or 2 waits for.
+// step is what an outgoing message waits for.
 type step byte
 
 const (
-	awaitPuback step = iota + 1
+	awaitTurn step = iota
+	awaitPuback
 	awaitPubrec
 	awaitPubcomp
 )
@@ -74,6 +85,7 @@ const (
 func newClient(b *Broker, conn net.Conn) *client {
 	c := &client{broker: b, socket: conn, window: sendWindow}
 	c.Conn = guard.New(conn, b.limits, c.acknowledged)
+	c.OnRoom(c.resume)
 	return c
 }
 
@@ -108,7 +120,7 @@ func (c *client) serve() {
 		reason, left := c.Left()
 		c.session.close(left, !left || reason == packets.CodeDisconnectWillMessage.Code)
 		// mochi forgets a client only when all went well.
-		c.broker.engine.Clients.Delete(c.mochi.ID)
+		c.broker.engine.Clients.Delete(c.id)
 	}
 	<-c.Done()
 }
@@ -128,10 +140,14 @@ func (c *client) establish() (err error) {
 // publish takes a publish of the client to its room.
 func (c *client) publish(pk packets.Packet) {
 	c.refused = nil
-	a, err := c.broker.Root.Parse(pk.TopicName)
+	topic := pk.TopicName
+	if strings.HasPrefix(topic, hidden+"$") {
+		topic = topic[len(hidden):]
+	}
+	a, err := c.broker.Root.Parse(topic)
 	m := &message{
 		Delivery:   topics.Delivery{Address: a, Payload: pk.Payload},
-		topic:      pk.TopicName,
+		topic:      topic,
 		qos:        pk.FixedHeader.Qos,
 		retained:   pk.FixedHeader.Retain,
 		properties: travelling(pk.Properties),
@@ -142,11 +158,9 @@ func (c *client) publish(pk packets.Packet) {
 			c.refuse(pk, err)
 		}
 		return
-	case err != nil:
-		c.refuse(pk, topics.AsError(err))
-		return
+	case err != nil: // malformed
 	case pk.FixedHeader.Retain && a.Kind != topics.Presence:
-		err = topics.Errorf(topics.BadRequest, "only a presence is retained, under peers/, not %q", pk.TopicName)
+		err = topics.Errorf(topics.BadRequest, "only a presence is retained, under peers/, not %q", topic)
 	default:
 		err = c.session.publish(m)
 	}
@@ -238,48 +252,69 @@ func (c *client) uncork() {
 	c.pump()
 }
 
-// deliver sends m to the client, or queues it.
+// deliver sends m to the client, or queues it. What is retained is not counted: a
+// snapshot comes once, its payloads are the room's, and it has to fit.
 func (c *client) deliver(m *message, how reception) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	mochi := c.mochi.Load()
+	if mochi == nil || mochi.Closed() {
+		return errClosed
+	}
 	if m.topic == "" { // deliveries of a message are made one after the other, by its room
 		m.topic = c.broker.Root.Topic(m.Address)
 	}
-	out := &outgoing{m: m, how: how, at: time.Now()}
+	c.count++
+	out := &outgoing{m: m, how: how, at: time.Now(), turn: c.count}
 	if len(c.waiting) == 0 && c.may(out) {
-		return c.write(out)
+		if err := c.write(out); err != errFull || !out.snapshot() {
+			return err
+		}
 	}
-	if c.bytes+len(m.Payload) > c.broker.Queue {
+	if !out.snapshot() && c.bytes+out.size() > c.broker.Queue {
 		return errFull
 	}
-	if c.mochi.Closed() {
-		return errClosed
-	}
-	c.bytes += len(m.Payload) + len(m.topic)
+	c.bytes += out.size()
 	c.waiting = append(c.waiting, out)
 	return nil
 }
+
+// snapshot reports whether the message stood before the client subscribed.
+func (o *outgoing) snapshot() bool { return o.how.retain && o.m.retained }
+
+// size is what the message counts for in the limit of what waits, in bytes.
+func (o *outgoing) size() int {
+	if o.snapshot() {
+		return 0
+	}
+	return len(o.m.Payload) + len(o.m.topic)
+}
+
+func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
 
 // may reports whether out can be written now.
 func (c *client) may(out *outgoing) bool {
 	return !c.corked && (out.qos() == 0 || len(c.inFlight) < c.window)
 }
 
-func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
+// resume is called by the guard when its queue has room again.
+func (c *client) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pump()
+}
 
-// pump writes what waits, as far as it may. c.mu is held.
+// pump writes what waits, as far as it may and there is room; the guard calls
+// again when there is more. c.mu is held.
 func (c *client) pump() {
 	for len(c.waiting) > 0 && c.may(c.waiting[0]) {
 		out := c.waiting[0]
-		c.waiting[0] = nil
-		c.waiting = c.waiting[1:]
-		c.bytes -= len(out.m.Payload) + len(out.m.topic)
-		if errors.Is(c.write(out), errFull) {
-			// It was accepted, its sender was told so, and it cannot leave: the
-			// client finds out by losing the connection.
-			c.end(endSlow)
+		if c.write(out) == errFull {
 			return
 		}
+		c.waiting[0] = nil
+		c.waiting = c.waiting[1:]
+		c.bytes -= out.size()
 	}
 	if len(c.waiting) == 0 {
 		c.waiting = nil
@@ -288,15 +323,11 @@ func (c *client) pump() {
 
 // write writes a PUBLISH. c.mu is held.
 func (c *client) write(out *outgoing) error {
-	m := out.m
+	m, mochi := out.m, c.mochi.Load()
 	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{
-			Type:   packets.Publish,
-			Qos:    out.qos(),
-			Retain: out.how.retain && m.retained,
-		},
-		TopicName: m.topic,
-		Payload:   m.Payload,
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: out.qos(), Retain: out.how.retain && m.retained},
+		TopicName:   m.topic,
+		Payload:     m.Payload,
 	}
 	if m.properties != nil {
 		pk.Properties = *m.properties
@@ -306,31 +337,32 @@ func (c *client) write(out *outgoing) error {
 	}
 	pk.Properties.SubscriptionIdentifier = out.how.ids
 	if pk.FixedHeader.Qos > 0 {
-		pk.PacketID = c.newID(pk.FixedHeader.Qos)
+		pk.PacketID = c.number(out)
 	}
-	err := c.mochi.WritePacket(pk)
-	switch {
-	case err == nil:
+	err := mochi.WritePacket(pk)
+	if err == nil {
+		if pk.PacketID == 0 {
+			c.remember(out)
+		}
 		return nil
-	case pk.PacketID != 0:
-		delete(c.inFlight, pk.PacketID)
 	}
+	delete(c.inFlight, pk.PacketID)
 	switch {
 	case errors.Is(err, guard.ErrQueueFull):
 		return errFull
 	case errors.Is(err, packets.ErrPacketTooLarge):
 		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
-			len(m.Payload), c.session.peer, c.mochi.Properties.Props.MaximumPacketSize)
+			len(m.Payload), c.session.peer, mochi.Properties.Props.MaximumPacketSize)
 	default:
 		return errClosed
 	}
 }
 
-// newID takes the next packet identifier that is free. The window is smaller
+// number gives out the next packet identifier that is free. The window is smaller
 // than the space of identifiers, so there is one.
-func (c *client) newID(qos byte) uint16 {
+func (c *client) number(out *outgoing) uint16 {
 	if c.inFlight == nil {
-		c.inFlight = make(map[uint16]step)
+		c.inFlight = make(map[uint16]*outgoing)
 	}
 	for {
 		c.lastID++
@@ -338,30 +370,83 @@ func (c *client) newID(qos byte) uint16 {
 			break
 		}
 	}
-	c.inFlight[c.lastID] = awaitPuback
-	if qos == 2 {
-		c.inFlight[c.lastID] = awaitPubrec
+	out.step = awaitPuback
+	if out.qos() == 2 {
+		out.step = awaitPubrec
 	}
+	c.inFlight[c.lastID] = out
 	return c.lastID
+}
+
+// remember keeps a message of QoS 0 until the guard has handed it to the socket.
+func (c *client) remember(out *outgoing) {
+	written := c.Written()
+	for len(c.queued) > 0 && c.queued[0].end <= written {
+		c.queued[0] = nil
+		c.queued = c.queued[1:]
+	}
+	if out.m.Kind != topics.Direct {
+		return // nobody is told of the others
+	}
+	out.end = c.Queued()
+	c.queued = append(c.queued, out)
+}
+
+// undelivered takes back what was said to the client in a room and did not leave,
+// or was not acknowledged.
+func (c *client) undelivered(room string) []*message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var back []*outgoing
+	take := func(out *outgoing) bool {
+		if out.m.Room != room || out.m.Kind != topics.Direct || out.m.Dst != c.session.peer ||
+			out.m.Type == topics.TypeHello || out.m.Type == topics.TypeICE {
+			return false
+		}
+		back = append(back, out)
+		return true
+	}
+	for _, out := range c.inFlight {
+		if out.step != awaitPubcomp { // of those, PUBREC has come
+			take(out)
+		}
+	}
+	written := c.Written()
+	for _, out := range c.queued {
+		if out.end > written {
+			take(out)
+		}
+	}
+	c.waiting = slices.DeleteFunc(c.waiting, take)
+	slices.SortFunc(back, func(a, b *outgoing) int { return cmp.Compare(a.turn, b.turn) })
+	messages := make([]*message, len(back))
+	for i, out := range back {
+		messages[i] = out.m
+	}
+	return messages
 }
 
 // acknowledged is called by the guard with what the client acknowledges.
 func (c *client) acknowledged(ack guard.Ack) {
-	if c.mochi == nil {
+	if c.mochi.Load() == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, known := c.inFlight[ack.ID]
+	out := c.inFlight[ack.ID]
+	now := awaitTurn
+	if out != nil {
+		now = out.step
+	}
 	switch {
 	case ack.Type == packets.Puback && now == awaitPuback,
 		ack.Type == packets.Pubcomp && now == awaitPubcomp,
 		ack.Type == packets.Pubrec && now == awaitPubrec && ack.Reason >= packets.ErrUnspecifiedError.Code:
 		delete(c.inFlight, ack.ID)
 	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
-		c.inFlight[ack.ID] = awaitPubcomp
+		out.step = awaitPubcomp
 		c.release(ack.ID, packets.CodeSuccess)
-	case ack.Type == packets.Pubrec && !known:
+	case ack.Type == packets.Pubrec && out == nil:
 		c.release(ack.ID, packets.ErrPacketIdentifierNotFound)
 	}
 	c.pump()
@@ -369,7 +454,7 @@ func (c *client) acknowledged(ack guard.Ack) {
 
 // release answers a PUBREC [MQTT-4.3.3-4].
 func (c *client) release(id uint16, code packets.Code) {
-	_ = c.mochi.WritePacket(packets.Packet{
+	_ = c.mochi.Load().WritePacket(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1},
 		PacketID:    id,
 		ReasonCode:  code.Code,
@@ -379,8 +464,8 @@ func (c *client) release(id uint16, code packets.Code) {
 // end tells the client why and closes the connection, without waiting for it.
 // MQTT 3.1.1 has no words for it.
 func (c *client) end(why end) {
-	if c.mochi != nil && c.Version() >= 5 {
-		_ = c.mochi.WritePacket(packets.Packet{
+	if mochi := c.mochi.Load(); mochi != nil && c.Version() >= 5 {
+		_ = mochi.WritePacket(packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
 			ReasonCode:  why.code,
 			Properties:  packets.Properties{ReasonString: why.text},

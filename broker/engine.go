@@ -51,7 +51,7 @@ func (h *hook) ID() string { return "beckon" }
 
 func (h *hook) Provides(event byte) bool {
 	switch event {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnAuthPacket, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode,
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnAuthPacket, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode,
 		mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnUnsubscribe, mqtt.OnPublish, mqtt.OnPublished:
 		return true
 	}
@@ -62,7 +62,6 @@ func (h *hook) Provides(event byte) bool {
 // connection; the CONNACK that says why is sent here.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := cl.Net.Conn.(*client)
-	c.mochi = cl
 	if err := h.admit(c, cl, pk); err != nil {
 		code := connackCode(err)
 		h.broker.Logger.Warn("refused", "conn", c.RemoteAddr().String(), "via", viaMQTT, "code", int(topics.AsError(err).Code), "why", err.Error())
@@ -101,7 +100,8 @@ func (h *hook) admit(c *client, cl *mqtt.Client, pk packets.Packet) error {
 	// mochi would publish the will itself, unchecked, and resume sessions by
 	// the client's id, whoever it is: it gets neither.
 	cl.Properties.Will = mqtt.Will{}
-	cl.ID = id.Name + " " + c.session.name
+	c.id = id.Name + " " + c.session.name
+	cl.ID = c.id
 	cl.Properties.Clean = true
 	cl.Properties.Props.SessionExpiryInterval = 0
 	cl.Properties.Props.TopicAliasMaximum = 0
@@ -152,6 +152,12 @@ func (h *hook) will(id topics.Identity, pk packets.Packet) (*message, error) {
 // OnConnectAuthenticate is asked after OnConnect, which has decided.
 func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
+// OnSessionEstablished is told that the CONNACK has been written: only now may
+// anything else be.
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	cl.Net.Conn.(*client).mochi.Store(cl)
+}
+
 // OnAuthPacket refuses enhanced authentication (MQTT 5, 4.12): there is none.
 func (h *hook) OnAuthPacket(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	return pk, packets.ErrBadAuthenticationMethod
@@ -170,7 +176,7 @@ func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, 
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		if strings.HasPrefix(pk.TopicName, "$") {
-			pk.TopicName = "?" + pk.TopicName
+			pk.TopicName = hidden + pk.TopicName
 		}
 	case packets.Connect:
 		if pk.Connect.WillFlag && len(pk.Connect.WillPayload) == 0 {
@@ -180,6 +186,10 @@ func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, 
 	return pk, nil
 }
 
+// hidden goes before a topic that mochi is not to see; client.publish takes it
+// away again.
+const hidden = "?"
+
 // emptyWill stands for an empty last will. It is no message, so nobody else's is
 // mistaken for it.
 var emptyWill = []byte{0}
@@ -187,7 +197,14 @@ var emptyWill = []byte{0}
 // OnPublish hands a publish to the room. mochi acknowledges it, and is told not
 // to deliver it.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	cl.Net.Conn.(*client).publish(pk)
+	c := cl.Net.Conn.(*client)
+	c.publish(pk)
+	if c.refused != nil && pk.FixedHeader.Qos == 1 && c.Version() >= 5 && c.refused.err.Code.MQTT() < packets.ErrUnspecifiedError.Code {
+		// mochi leaves out a reason code below 0x80 unless properties follow it,
+		// for which the client may have no room or use. This one is written here.
+		_, _ = c.Write([]byte{packets.Puback << 4, 3, byte(pk.PacketID >> 8), byte(pk.PacketID), c.refused.err.Code.MQTT()})
+		return pk, packets.ErrRejectPacket
+	}
 	return pk, packets.CodeSuccessIgnore
 }
 

@@ -40,7 +40,9 @@ func (r *room) fanOut(m *message, except *member) (lost []*topics.Error) {
 		chosen := group[r.turn%len(group)]
 		var how reception
 		how.take(chosen.sub)
-		r.deliver(chosen.in, m, how)
+		if err := r.deliver(chosen.in, m, how); err != nil {
+			lost = append(lost, err)
+		}
 	}
 	return lost
 }
@@ -90,5 +92,20 @@ func (r *room) snapshot(in *member, sub subscription) {
 		how := reception{retain: true}
 		how.take(&sub)
 		r.deliver(in, m, how)
+	}
+}
+
+// show lets those who read all of a room see an error that its receiver gets, or
+// got, by other means.
+func (b *Broker) show(room, to string, err *topics.Error) {
+	r := b.enter(room, false)
+	if r == nil {
+		return
+	}
+	defer r.leave()
+	m := r.from(topics.Server, to, err.Payload())
+	m.Type = topics.TypeError
+	if p := r.peers[to]; p != nil {
+		r.watch(m, p.member)
 	}
 }

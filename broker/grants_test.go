@@ -198,6 +198,7 @@ func TestObserverSeesEverythingOnceAndSaysNothing(t *testing.T) {
 	if desk.trySubscribe("rtc/v1/+/peers/+", 1) > 2 {
 		t.Fatal("not granted")
 	}
+	desk.until("rtc/v1/garage/to/otto/_ 403") // what went wrong is seen, too
 	desk.expect("rtc/v1/garage/peers/alice online", "rtc/v1/garage/peers/cam1 online")
 	cam.leave()
 	desk.until("rtc/v1/garage/peers/cam1 false")

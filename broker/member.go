@@ -16,11 +16,6 @@ type member struct {
 	watching bool  // it reads what is said to others
 }
 
-// clone copies a member that rooms read without a lock, to change the copy.
-func (m *member) clone() *member {
-	return &member{session: m.session, subs: slices.Clone(m.subs)}
-}
-
 // add adds or replaces a subscription and reports whether its filter is new.
 func (m *member) add(sub subscription) (isNew bool, err error) {
 	for i := range m.subs {

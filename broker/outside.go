@@ -90,11 +90,14 @@ func (o *outside) deliver(to *Session, m *message, how reception) {
 // subscribe adds or replaces a subscription, and sends what is retained.
 func (o *outside) subscribe(s *Session, sub subscription) error {
 	group, inner := topics.CutShare(sub.text)
-	if !s.may().MaySubscribeOutside(inner) {
-		return topics.Errorf(topics.Forbidden, "%s may not subscribe outside the rooms, to %q", s.peer, sub.text)
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	switch { // with the lock under which grants are taken back
+	case s.isClosed():
+		return errClosed
+	case !s.may().MaySubscribeOutside(inner):
+		return topics.Errorf(topics.Forbidden, "%s may not subscribe outside the rooms, to %q", s.peer, sub.text)
+	}
 	subs := o.listeners[s]
 	at := slices.IndexFunc(subs, func(x subscription) bool { return x.text == sub.text })
 	if at >= 0 {

@@ -69,13 +69,13 @@ func (r *room) drop(in *member) (last bool) {
 	delete(r.members, in.session)
 	in.session.filters.Add(-int32(len(in.subs)))
 	in.subs = nil
-	r.recount(in)
+	r.settle(in)
 	return in.session.forget(r)
 }
 
-// recount notes whether in reads what is said to others, after a change of its
-// subscriptions.
-func (r *room) recount(in *member) {
+// settle brings the room in line with in, whose subscriptions or peer changed: it
+// counts who reads what is said to others, and drops who has nothing here.
+func (r *room) settle(in *member) {
 	if is := in.watches(); is != in.watching {
 		in.watching = is
 		if is {
@@ -83,6 +83,9 @@ func (r *room) recount(in *member) {
 		} else {
 			r.watching--
 		}
+	}
+	if len(in.subs) == 0 && in.peer == nil && r.members[in.session] == in {
+		r.drop(in)
 	}
 }
 
@@ -93,12 +96,13 @@ func (r *room) join(s *Session, presence []byte, status topics.Status) error {
 	if err != nil {
 		return err
 	}
+	defer r.settle(in)
+	if !s.may().MayJoin(r.name) { // with the room's lock, under which grants are taken back
+		return topics.Errorf(topics.Forbidden, "%s may not join %s", s.peer, r.name)
+	}
 	p := r.peers[s.peer]
 	if p == nil {
 		if most := r.broker.MaxPeers; len(r.peers) >= most {
-			if len(in.subs) == 0 {
-				r.drop(in)
-			}
 			return topics.Errorf(topics.Busy, "room %s is full: it has %d peers", r.name, most)
 		}
 		p = newPeer(s)
@@ -186,6 +190,8 @@ func (r *room) replace(old *member) {
 	name := old.peer.name
 	r.broker.Logger.Info("replaced", "room", r.name, "peer", name, "conn", old.session.name)
 	old.peer = nil
+	p := r.peers[name]
+	p.waiting = append(old.session.receiver.undelivered(r.name), p.waiting...)
 	told := topics.Errorf(topics.Replaced, "another connection joined %s as %s; this one is not %s any more", r.name, name, name)
 	r.tell(old, told.Payload(), topics.TypeError)
 	if r.drop(old) {
@@ -205,6 +211,7 @@ func (r *room) part(s *Session, left, withWill bool) {
 		return
 	}
 	p.member = nil
+	p.waiting = append(s.receiver.undelivered(r.name), p.waiting...)
 	if will := s.will; withWill && will != nil && will.Room == r.name && s.may().MayPublish(will.Address) {
 		p.will = will
 	}
@@ -262,9 +269,8 @@ func (r *room) giveUp(p *peer, why string) {
 		delete(other.calls, call{c.session, p.name})
 		bye := r.from(p.name, other.name, topics.Bye(c.session))
 		bye.Type, bye.Session = topics.TypeBye, c.session
-		if r.hand(other, bye) == nil {
-			r.watch(bye, other.member)
-		}
+		r.must(other, bye)
+		r.watch(bye, other.member)
 	}
 	clear(p.calls)
 	p.online = false
@@ -278,21 +284,18 @@ func (r *room) giveUp(p *peer, why string) {
 	}
 	if in != nil {
 		in.peer, in.greeted, p.member = nil, false, nil
-		if len(in.subs) == 0 {
-			r.drop(in)
-		}
+		r.settle(in)
 	}
 }
 
-// publishWill publishes what the client asked for at CONNECT. It was checked
+// publishWill publishes what the client of p asked for at CONNECT. It was checked
 // then. A presence as a will is needless: the server makes it.
 func (r *room) publishWill(p *peer, will *message) {
-	from := &member{peer: p, session: &Session{peer: p.name}}
-	switch will.Kind {
-	case topics.All:
-		r.say(will, from)
-	case topics.Direct:
-		_ = r.direct(will, from) // nobody is left to be told
+	switch {
+	case will.Kind == topics.All:
+		r.fanOut(will, nil)
+	case will.Kind == topics.Direct && will.Dst != topics.Server:
+		_ = r.direct(will, p, nil) // nobody is left to be told
 	}
 }
 
@@ -304,12 +307,12 @@ func (r *room) from(src, dst string, payload []byte) *message {
 	}}
 }
 
-// direct hands m to the one it is for.
-func (r *room) direct(m *message, from *member) error {
+// direct hands m, from the peer me, to the one it is for.
+func (r *room) direct(m *message, me *peer, from *member) error {
 	if m.Dst == topics.Server {
 		return r.asked(m, from)
 	}
-	me, p := from.peer, r.peers[m.Dst]
+	p := r.peers[m.Dst]
 	if m.Ends() {
 		me.end(m, p) // it has ended for its sender, whether the other side hears of it or not
 	}
@@ -352,7 +355,7 @@ func (r *room) hand(p *peer, m *message) error {
 			return p.wait(m, r.broker.MaxHeld) // its connection is ending just now
 		}
 	}
-	if !p.expected() {
+	if len(p.waiting) == 0 && !p.expected() {
 		if p.member == nil {
 			return topics.Errorf(topics.Offline, "%s is offline in %s", p.name, r.name)
 		}
@@ -367,6 +370,19 @@ func undelivered(err error, peer, room string) *topics.Error {
 		return topics.Errorf(topics.Busy, "%s in %s does not take its messages, its queue is full", peer, room)
 	}
 	return topics.AsError(err)
+}
+
+// must hands m, which the server says, to p: it waits beyond any limit, and a
+// receiver that does not take it is cut off, since it would not learn it any
+// other way.
+func (r *room) must(p *peer, m *message) {
+	switch err := r.hand(p, m); {
+	case err == nil:
+	case p.member == nil && p.expected(), len(p.waiting) > 0:
+		p.waiting = append(p.waiting, m)
+	case p.member != nil && topics.AsError(err).Code == topics.Busy:
+		p.member.session.receiver.end(endSlow)
+	}
 }
 
 // say hands m to everyone else in the room who listens.
@@ -392,6 +408,9 @@ func (r *room) tell(in *member, payload []byte, kind string) {
 			in.session.receiver.end(endSlow) // it missed what it must know
 		}
 	}
+	if kind == topics.TypeError {
+		r.watch(m, in)
+	}
 }
 
 // tellSender tells whoever sent m what became of it, if need be on the connection
@@ -402,14 +421,19 @@ func (r *room) tellSender(m *message, err error) {
 		told = told.Of(m.Message, m.Dst)
 	}
 	r.broker.lost(m, told)
-	to := r.members[m.sender]
-	if to == nil {
-		if p := r.peers[m.Src]; p != nil {
-			to = p.member
-		}
+	if m.sender == nil {
+		return
 	}
-	if to != nil && m.sender != nil {
+	p := r.peers[m.Src]
+	switch to := r.members[m.sender]; {
+	case to != nil:
 		r.tell(to, told.Payload(), topics.TypeError)
+	case p != nil && p.member != nil:
+		r.tell(p.member, told.Payload(), topics.TypeError)
+	case p != nil && p.expected():
+		late := r.from(topics.Server, p.name, told.Payload())
+		late.Type = topics.TypeError
+		r.must(p, late)
 	}
 }
 

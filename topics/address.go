@@ -106,16 +106,16 @@ func (r Root) Parse(topic string) (Address, error) {
 	case Direct:
 		a.Dst, a.Src, _ = strings.Cut(rest, "/")
 	default:
-		return Address{}, Errorf(BadRequest, "topic %s is of no known kind: after the room comes peers, to, all or wake", quote(topic))
+		return Address{Room: room}, Errorf(BadRequest, "topic %s is of no known kind: after the room comes peers, to, all or wake", quote(topic))
 	}
 	if a.Dst != Server && (a.Kind == Direct || a.Kind == Wake) {
 		if err := CheckName("peer", a.Dst); err != nil {
-			return Address{}, err
+			return Address{Room: room}, err
 		}
 	}
 	if a.Src != Server && a.Kind != Wake {
 		if err := CheckName("peer", a.Src); err != nil {
-			return Address{}, err
+			return Address{Room: room}, err
 		}
 	}
 	return a, nil

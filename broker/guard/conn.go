@@ -251,6 +251,11 @@ func (c *Conn) refuse(bad *Violation) error {
 	return c.over()
 }
 
+// OnRoom has f called when there is room again after Write said [ErrQueueFull].
+// It is called by the goroutine that writes to the socket, and must not block.
+// To be set before the first Write.
+func (c *Conn) OnRoom(f func()) { c.out.room = f }
+
 // Write takes p whole, or not at all with [ErrQueueFull], and never waits. It
 // has not left yet: see [Conn.Queued].
 func (c *Conn) Write(p []byte) (int, error) { return c.out.add(p) }

@@ -18,11 +18,13 @@ type queue struct {
 	limit int
 	wait  time.Duration
 	last  func(error) // the writer's last act, once: nil when all has left
+	room  func()      // told when there is room again after the queue was full; may be nil
 
 	mu       sync.Mutex
 	waiting  *buffer // nil when nothing waits
 	accepted uint64
 	written  uint64
+	full     bool // something was refused since there was room
 	writing  bool // there is a writer; it stays true when the last one has gone
 	closed   bool
 }
@@ -35,6 +37,7 @@ func (q *queue) add(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	if len(p) > q.limit-int(q.accepted-q.written) {
+		q.full = true
 		return 0, ErrQueueFull
 	}
 	q.put(p)
@@ -89,7 +92,19 @@ func (q *queue) write() {
 			q.last(err)
 			return
 		}
+		if q.wasFull() && q.room != nil {
+			q.room()
+		}
 	}
+}
+
+// wasFull reports whether something was refused since it was asked last.
+func (q *queue) wasFull() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	was := q.full
+	q.full = false
+	return was
 }
 
 // next is all that waits. When nothing does, more says whether something may

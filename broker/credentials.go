@@ -43,7 +43,10 @@ func (s *Session) Renew(id topics.Identity) {
 		r.reconsider(s)
 		r.leave()
 	}
-	s.reconsiderWatcher()
+	_, _ = s.changeWatcher(func(w *member) error { // fails when the session is over
+		w.keep(s.may())
+		return nil
+	})
 	s.broker.outside.reconsider(s)
 }
 
@@ -62,24 +65,7 @@ func (r *room) reconsider(s *Session) {
 		return
 	}
 	in.keep(id)
-	r.recount(in)
-	if len(in.subs) == 0 && in.peer == nil {
-		r.drop(in)
-	}
-}
-
-// reconsiderWatcher does so for what the session subscribed to across rooms.
-func (s *Session) reconsiderWatcher() {
-	s.mu.Lock()
-	if s.watcher == nil {
-		s.mu.Unlock()
-		return
-	}
-	next := s.watcher.clone()
-	next.keep(s.may())
-	s.watcher = next
-	s.mu.Unlock()
-	s.broker.watch(next)
+	r.settle(in)
 }
 
 // keep removes the subscriptions that id may not have.
@@ -134,29 +120,6 @@ func (b *Broker) Recheck(now func(topics.Identity) (topics.Identity, error)) {
 			continue
 		}
 		s.Renew(next)
-	}
-}
-
-// renewICE sends new credentials for the ICE servers before those that were just
-// made end.
-func (s *Session) renewICE(ttl time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.renewal != nil {
-		s.renewal.Stop()
-	}
-	if !s.closed {
-		s.renewal = time.AfterFunc(ttl*3/4, s.tellICE)
-	}
-}
-
-func (s *Session) tellICE() {
-	for _, r := range s.inRooms() {
-		r.mu.Lock()
-		if in := r.members[s]; in != nil && in.peer != nil {
-			r.tell(in, r.broker.hello(topics.TypeICE, r.name, s).Payload(), topics.TypeICE)
-		}
-		r.leave()
 	}
 }
 

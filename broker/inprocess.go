@@ -1,0 +1,54 @@
+package broker
+
+import (
+	"sync"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// inProcess is the receiver of a session that another door of this program
+// holds.
+type inProcess struct {
+	mu     sync.Mutex // one delivery at a time: rooms deliver independently of each other
+	inbox  func(topics.Delivery) error
+	closed bool
+}
+
+func (p *inProcess) deliver(m *message, r reception) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errClosed
+	}
+	d := m.Delivery
+	d.Retained = r.retain
+	switch err := p.inbox(d); {
+	case err == nil:
+		return nil
+	case topics.AsError(err).Code == topics.Offline:
+		return errClosed // it is ending, and will close soon
+	default:
+		return errFull
+	}
+}
+
+// undelivered is nothing: what a door took is its own.
+func (p *inProcess) undelivered(string) []*message { return nil }
+
+// end tells the door, by an error that is about no room. Of a takeover it knows
+// from the error in its inbox, and of a shutdown from the program.
+func (p *inProcess) end(e end) {
+	if e.why != nil {
+		_ = p.deliver(&message{Delivery: topics.Delivery{
+			Address: topics.Address{Kind: topics.Direct, Src: topics.Server},
+			Message: topics.Message{Type: topics.TypeError},
+			Payload: e.why.Payload(),
+		}}, reception{})
+	}
+}
+
+func (p *inProcess) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+}

@@ -1,0 +1,57 @@
+package broker
+
+import (
+	"github.com/beckon-rtc/beckon/topics"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// message is what travels through a room: a delivery, and what only MQTT
+// clients see of it.
+type message struct {
+	topics.Delivery
+	topic      string              // the address as a topic; made when first needed
+	qos        byte                // as published
+	retained   bool                // as published
+	properties *packets.Properties // of MQTT 5 that travel with it; nil for none
+	sender     *Session            // nil when the server says it
+	opens      bool                // it began its session
+}
+
+// receiver is the door's end of a session.
+type receiver interface {
+	// deliver takes a message, as r says, without waiting. The error is
+	// errClosed, errFull or another [*topics.Error].
+	deliver(m *message, r reception) error
+	// undelivered takes back what was accepted for a room and has not left, in
+	// order, as far as it is known.
+	undelivered(room string) []*message
+	// end closes the connection for a reason that the client is told.
+	end(why end)
+}
+
+// reception is how a session gets a message: what its subscriptions say.
+type reception struct {
+	qos    byte
+	ids    []int // subscription identifiers (MQTT 5, 3.8.2.1.2)
+	retain bool
+}
+
+var (
+	errClosed error = topics.Errorf(topics.Unavailable, "the connection is closed")
+	errFull   error = topics.Errorf(topics.Busy, "the connection's queue is full")
+)
+
+// end is why the server ends a connection.
+type end struct {
+	code byte // reason code of an MQTT 5 DISCONNECT, 3.14.2.1
+	text string
+	why  *topics.Error // for a door that is to end the connection; nil if it knows already
+}
+
+var (
+	endReplaced = end{code: 0x8E, text: "another connection of the same identity took over"}
+	endShutdown = end{code: 0x8B, text: "the server is shutting down"}
+	endSlow     = end{code: 0x97, text: errSlow.Message, why: errSlow}
+
+	errSlow = topics.Errorf(topics.Busy, "the connection does not take what it subscribed to")
+)
