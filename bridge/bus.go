@@ -34,7 +34,10 @@ type Bus interface {
 
 // Inbox takes what arrives for a session. It is called in order, by one
 // goroutine at a time, with locks of the bus held: it must neither block nor
-// call the bus. An error means that it has no room for more; the sender is told.
+// call the bus. An error means that it has no room for more, and the sender is
+// told; one of code [topics.Offline] that its client's connection is ending, and
+// the message waits for the next one. An error message that is about no room says
+// that the bus has ended the session.
 type Inbox func(topics.Delivery) error
 
 // Connect opens a session of id, which came through the door via ("ws" or

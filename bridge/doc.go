@@ -39,6 +39,7 @@
 //     presence, errors) ends the connection as too slow: so nothing is missing
 //     in what a client was told. A message that does not fit is an error to its
 //     sender, and the connection lives.
-//   - An error 401 from the server that is not about a message says that the
-//     credentials expired, and ends the connection.
+//   - An error from the bus that is about no room (the credentials expired or
+//     were taken back) ends the connection, with the close code of the error. One
+//     that is 403 and about no message says that a room is not granted any more.
 package bridge

@@ -317,14 +317,16 @@ func (s *Session) told(d topics.Delivery) {
 		s.must(errorFrame(d.Room, nil, d.Payload))
 		code, about := errorCode(d.Payload)
 		switch {
+		case d.Room == "": // about the connection: the bus has ended the session
+			s.end(topics.Errorf(code, "the server ended the connection"))
 		case code == topics.Replaced:
 			s.forget(d.Room)
 			s.log(slog.LevelInfo, "replaced by another connection", d.Room)
 			if len(s.rooms) == 0 {
 				s.end(topics.Errorf(topics.Replaced, "another connection of %s took over", s.id.Name))
 			}
-		case code == topics.Unauthorized && !about:
-			s.end(topics.Errorf(topics.Unauthorized, "the credentials expired"))
+		case code == topics.Forbidden && !about: // not granted any more
+			s.forget(d.Room)
 		}
 	default:
 		s.must(messageFrame(d))

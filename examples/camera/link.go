@@ -52,6 +52,7 @@ type link struct {
 	over    atomic.Bool
 
 	out    chan outgoing
+	stop   chan struct{} // closed at the end
 	writer sync.WaitGroup
 }
 
@@ -65,7 +66,7 @@ func newLink(config linkConfig, say func(string, ...any)) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{config: config, say: say, fatal: make(chan error, 1), out: make(chan outgoing, 256)}
+	l := &link{config: config, say: say, fatal: make(chan error, 1), out: make(chan outgoing, 256), stop: make(chan struct{})}
 	options.SetOnConnectHandler(func(client mqtt.Client) {
 		if err := l.join(client); err != nil {
 			l.giveUp(err)
@@ -193,19 +194,36 @@ func (l *link) send(to string, payload []byte) {
 
 // write publishes what send was given, in order.
 func (l *link) write() {
-	for m := range l.out {
-		if !l.client.IsConnectionOpen() { // IsConnected would be true while reconnecting
-			l.say("there is no broker; a message to %s is dropped", m.to)
+	for {
+		select {
+		case m := <-l.out:
+			l.publish(m)
 			continue
+		case <-l.stop:
 		}
-		l.client.Publish(l.topic("to", m.to, l.config.peer), 1, false, m.payload)
+		for { // what was said before the end
+			select {
+			case m := <-l.out:
+				l.publish(m)
+			default:
+				return
+			}
+		}
 	}
 }
 
+func (l *link) publish(m outgoing) {
+	if !l.client.IsConnectionOpen() { // IsConnected would be true while reconnecting
+		l.say("there is no broker; a message to %s is dropped", m.to)
+		return
+	}
+	l.client.Publish(l.topic("to", m.to, l.config.peer), 1, false, m.payload)
+}
+
 // close leaves: what was said last goes out, presence is emptied, DISCONNECT.
-// Nothing may be sent afterwards.
+// What is sent afterwards goes nowhere.
 func (l *link) close() {
-	close(l.out)
+	close(l.stop)
 	l.writer.Wait()
 	if l.client.IsConnectionOpen() {
 		left := l.client.Publish(l.topic("peers", l.config.peer), 1, true, []byte{})
