@@ -43,7 +43,7 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	var errs []error
 	if c.Authenticate == nil {
-		errs = append(errs, errors.New("Authenticate is missing"))
+		errs = append(errs, errors.New("there is no Authenticate"))
 	}
 	if c.Root == "" {
 		c.Root = topics.DefaultRoot

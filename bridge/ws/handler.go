@@ -123,13 +123,13 @@ const unlimited = math.MaxInt / (2 * farTooLong)
 func (c Config) check() error {
 	var wrong []error
 	if c.Join < 0 {
-		wrong = append(wrong, errors.New("Join is negative"))
+		wrong = append(wrong, errors.New("negative Join"))
 	}
 	if c.Ping < 0 {
-		wrong = append(wrong, errors.New("Ping is negative"))
+		wrong = append(wrong, errors.New("negative Ping"))
 	}
 	if c.Write < 0 {
-		wrong = append(wrong, errors.New("Write is negative"))
+		wrong = append(wrong, errors.New("negative Write"))
 	}
 	return errors.Join(wrong...)
 }
@@ -183,8 +183,12 @@ func (h *Handler) isClosing() bool {
 }
 
 // drainWindow is the time over which a drain spreads the connections when its
-// context has no deadline.
-const drainWindow = 30 * time.Second
+// context says none, so that they do not all come back in the same second;
+// drainStep is the most of it that is spent on each.
+const (
+	drainWindow = 30 * time.Second
+	drainStep   = 10 * time.Millisecond
+)
 
 // Drain takes no more connections, tells the clients to go elsewhere, each
 // within a time of its own, and closes them then. It returns when all are gone,
@@ -195,6 +199,7 @@ func (h *Handler) Drain(ctx context.Context) error {
 		window = max(time.Until(end)*3/4, 0) // the rest is for the last to close
 	}
 	conns := h.stop()
+	window = min(window, time.Duration(len(conns))*drainStep)
 	for i, c := range conns {
 		c.leave(time.Duration((float64(i) + rand.Float64()) / float64(len(conns)) * float64(window)))
 	}

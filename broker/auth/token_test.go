@@ -27,13 +27,12 @@ const tokenSecret = "0123456789abcdef " + planted + " 0123456789abcdef"
 
 // keyring holds a key of each kind, and a stranger's.
 type keyring struct {
-	rsa, weak  *rsa.PrivateKey
-	ec, ec384  *ecdsa.PrivateKey
-	stranger   *ecdsa.PrivateKey
-	ed         ed25519.PrivateKey
-	rsaPEM     string
-	keySet     string
-	withSecret string
+	rsa, weak *rsa.PrivateKey
+	ec, ec384 *ecdsa.PrivateKey
+	stranger  *ecdsa.PrivateKey
+	ed        ed25519.PrivateKey
+	rsaPEM    string
+	keySet    string
 }
 
 var ring = sync.OnceValue(func() *keyring {

@@ -49,13 +49,15 @@ func TestWebhookThatIsNoGoodLetsNobodyIn(t *testing.T) {
 		serve http.HandlerFunc
 		code  topics.Code
 	}{
-		"401":              {status(401), topics.Unauthorized},
-		"403":              {status(403), topics.Unauthorized},
-		"500":              {status(500), topics.Unavailable},
-		"404":              {status(404), topics.Unavailable},
-		"204":              {status(204), topics.Unavailable},
-		"201 with answer":  {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(201); text(answered)(w, r) }, topics.Unavailable},
-		"redirect":         {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, 307) }, topics.Unavailable},
+		"401":             {status(401), topics.Unauthorized},
+		"403":             {status(403), topics.Unauthorized},
+		"500":             {status(500), topics.Unavailable},
+		"404":             {status(404), topics.Unavailable},
+		"204":             {status(204), topics.Unavailable},
+		"201 with answer": {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(201); text(answered)(w, r) }, topics.Unavailable},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
+		}, topics.Unavailable},
 		"empty":            {text(""), topics.Unavailable},
 		"HTML":             {text("<html>" + planted), topics.Unavailable},
 		"a list":           {text("[" + answered + "]"), topics.Unavailable},

@@ -22,11 +22,12 @@ func (k *checker) filter(c *cursor, f []byte) (shared bool) {
 		return false
 	}
 	k.size(c, badFilter, "filter", f)
-	first, rest, more := bytes.Cut(f, []byte("/"))
+	first, rest, _ := bytes.Cut(f, []byte("/"))
 	// The engine takes $share in any letter case, and in 3.1.1 too, so its
 	// grammar is asked for there as well.
 	if shared = bytes.EqualFold(first, []byte("$share")); shared {
 		var group []byte
+		var more bool
 		group, f, more = bytes.Cut(rest, []byte("/"))
 		// [MQTT-4.8.2-1] [MQTT-4.8.2-2]
 		if !more || len(group) == 0 || bytes.ContainsAny(group, "+#") {
