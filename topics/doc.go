@@ -28,6 +28,16 @@
 //   - An [Observer] is no peer: it has no inbox and does not join.
 //   - A connection that lost its last room to another connection of the same
 //     identity is closed, after it was told (409).
+//   - What is said to all is not kept for a peer in its grace: it is for who is
+//     there. A direct message that a connection did not take, or did not
+//     acknowledge, goes to the next connection of the peer, so one of QoS 1 may
+//     come twice; without a next one its sender is told 480.
+//   - Nobody publishes another's presence, an admin neither: it is made from the
+//     peer's own connection. An admin speaks as anyone but the server.
+//   - In --dev the MQTT user name "observer" is an observer of every room: an
+//     integrator has something to try.
+//   - Observers see the errors that peers are told, but not hello and ice, which
+//     carry credentials.
 //   - An error about a message that its sender cannot receive, since it never
 //     subscribed to its inbox, is told by the MQTT 5 reason code only.
 //   - Presence is at most [MaxPresence] bytes: everyone in a room gets it.
