@@ -407,8 +407,8 @@ func (c *client) undelivered(room string) []*message {
 		return true
 	}
 	for _, out := range c.inFlight {
-		if out.step != awaitPubcomp { // of those, PUBREC has come
-			take(out)
+		if out.step != awaitPubcomp && take(out) { // of the others, PUBREC has come
+			out.m.handed = true
 		}
 	}
 	written := c.Written()

@@ -15,6 +15,7 @@ type message struct {
 	properties *packets.Properties // of MQTT 5 that travel with it; nil for none
 	sender     *Session            // nil when the server says it
 	opens      bool                // it began its session
+	handed     bool                // a connection was handed it, and did not acknowledge it
 }
 
 // receiver is the door's end of a session.

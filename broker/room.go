@@ -244,6 +244,9 @@ func (r *room) fail(p *peer, why string) {
 	waiting := p.waiting
 	p.waiting = nil
 	for _, m := range waiting {
+		if _, open := p.calls[call{m.Session, m.Src}]; m.handed && open {
+			continue // it may have arrived, and the session's bye tells the rest
+		}
 		if from := r.peers[m.Src]; m.opens && from != nil {
 			from.end(m, p) // it never began
 		}

@@ -63,6 +63,18 @@ func TestWhatACutConnectionDidNotAcknowledgeIsToldWhenNobodyComesBack(t *testing
 	}
 }
 
+func TestOfferThatMayHaveArrivedEndsWithTheByeOfItsSession(t *testing.T) {
+	s := serve(t, Config{Grace: soon})
+	conn := rawCamera(t, s)
+	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
+	alice.expect("rtc/v1/garage/to/alice/_ hello")
+	alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"offer","session":"k1"}`, 1)
+	receive(t, conn) // and no PUBACK
+	_ = conn.Close()
+	alice.expect("rtc/v1/garage/to/alice/cam1 bye")
+	alice.quiet("garage")
+}
+
 // dying is a receiver whose connection has ended, unnoticed as yet.
 type dying struct{ inProcess }
 

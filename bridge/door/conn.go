@@ -166,6 +166,12 @@ type secured struct {
 
 func (s secured) ConnectionState() tls.ConnectionState { return s.tls.ConnectionState() }
 
+// encrypted reports whether TLS is on c.
+func (c *conn) encrypted() bool {
+	_, ok := c.peeker.Conn.(*tls.Conn)
+	return ok
+}
+
 // handedOn is c as its user gets it.
 func (c *conn) handedOn() net.Conn {
 	if t, ok := c.peeker.Conn.(*tls.Conn); ok {

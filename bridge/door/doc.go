@@ -7,6 +7,9 @@
 //	a letter   HTTP/1.1: its handlers, which may upgrade to WebSocket
 //	any other  closed
 //
+// With [Config.TLSOnly] what comes without TLS, and not from loopback, is told so
+// in a CONNACK or an HTTP answer.
+//
 // [Door] owns every connection from accept until it has ended: its deadline and
 // its place under the caps until it is admitted (the server has answered it),
 // and its end when the door is closed. What is said on it is not looked at.

@@ -29,8 +29,9 @@ const (
 // Config of a [Door].
 type Config struct {
 	// MQTT serves a connection that begins with CONNECT and returns when it has
-	// ended. One over TLS has a method ConnectionState, as tls.Conn does. Until the first write to the connection (the CONNACK), no read from
-	// it waits beyond Handshake, whatever deadline is set.
+	// ended. One over TLS has a method ConnectionState, as tls.Conn does. Until
+	// the first write to the connection (the CONNACK), no read from it waits
+	// beyond Handshake, whatever deadline is set.
 	MQTT func(net.Conn)
 
 	// HTTP serves requests. A request must be read within 10 s and answered
@@ -38,7 +39,17 @@ type Config struct {
 	// http.ResponseController.
 	HTTP http.Handler
 
-	TLS *tls.Config // nil: a client that begins with TLS is closed, and the log says why
+	// TLS is for whoever begins with it. Nil: its client is closed, and the log
+	// says why. Without NextProtos it offers those of [Protocols].
+	TLS *tls.Config
+
+	// TLSOnly refuses, in words, who comes without TLS, but not from loopback,
+	// where a proxy may sit that has taken it.
+	TLSOnly bool
+
+	// Plain wraps the handlers for what is asked without TLS all the same, as
+	// the HTTPHandler of an autocert.Manager does. Nil: there is nothing.
+	Plain func(http.Handler) http.Handler
 
 	// Handshake is how long a connection may take, from accept, until the
 	// protocol is known and its client is answered. 0: 10 s.
@@ -66,6 +77,9 @@ func (c *Config) check() error {
 	if c.TLS != nil && len(c.TLS.Certificates) == 0 && c.TLS.GetCertificate == nil && c.TLS.GetConfigForClient == nil {
 		wrong = append(wrong, errors.New("door: Config.TLS has no certificate"))
 	}
+	if c.TLS == nil && c.TLSOnly {
+		wrong = append(wrong, errors.New("door: Config.TLSOnly without Config.TLS would let in nobody"))
+	}
 	if c.Handshake < 0 {
 		wrong = append(wrong, errors.New("door: Config.Handshake is negative"))
 	}
@@ -83,6 +97,10 @@ func (c *Config) check() error {
 	}
 	return errors.Join(wrong...)
 }
+
+// Protocols are the names of what is spoken inside TLS (ALPN, RFC 7301). There is
+// no h2, since WebSockets are HTTP/1.1.
+func Protocols() []string { return []string{"http/1.1", "mqtt"} }
 
 // Door takes connections from listeners and hands each to its protocol.
 type Door struct {
@@ -120,9 +138,18 @@ func New(config Config) (*Door, error) {
 	if config.TLS != nil {
 		d.tls = config.TLS.Clone()
 		d.tls.MinVersion = max(d.tls.MinVersion, tls.VersionTLS12)
-		d.tls.NextProtos = []string{"http/1.1", "mqtt"} // no h2: WebSockets are HTTP/1.1
+		if d.tls.NextProtos == nil {
+			d.tls.NextProtos = Protocols()
+		}
 	}
-	d.http = d.newServer()
+	handler := config.HTTP
+	if config.TLSOnly {
+		handler = d.encryptedOnly(handler)
+	}
+	if config.Plain != nil {
+		handler = config.Plain(handler)
+	}
+	d.http = d.newServer(handler)
 	d.wg.Go(func() { d.http.Serve(d.toHTTP) })
 	return d, nil
 }
@@ -305,6 +332,9 @@ func (d *Door) serve(c *conn) (goesOn bool) {
 	}
 	c.SetWriteDeadline(time.Time{}) // from here on it is its user's
 	switch {
+	case first == mqttConnect && d.mustEncrypt(c):
+		d.refuseMQTT(c)
+		return false
 	case first == mqttConnect:
 		d.config.MQTT(c.handedOn())
 		return false

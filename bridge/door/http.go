@@ -25,11 +25,11 @@ func connOf(r *http.Request) *conn {
 	return c
 }
 
-func (d *Door) newServer() *http.Server {
+func (d *Door) newServer(handler http.Handler) *http.Server {
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
 	return &http.Server{
-		Handler:           http.HandlerFunc(d.request),
+		Handler:           d.requests(handler),
 		Protocols:         &http1,
 		ReadHeaderTimeout: d.config.Handshake, // from accept for the first request, see conn
 		ReadTimeout:       d.config.Handshake,
@@ -47,13 +47,15 @@ func (d *Door) newServer() *http.Server {
 	}
 }
 
-// request hands r to the handlers.
-func (d *Door) request(w http.ResponseWriter, r *http.Request) {
-	d.wg.Add(1) // the connection's own count may end before the handler, when it hijacks
-	defer d.wg.Done()
-	connOf(r).request()
-	defer d.report(r)
-	d.config.HTTP.ServeHTTP(w, r)
+// requests hands each request to handler.
+func (d *Door) requests(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d.wg.Add(1) // the connection's own count may end before the handler, when it hijacks
+		defer d.wg.Done()
+		connOf(r).request()
+		defer d.report(r)
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // report logs a panic of a handler, which net/http recovers from; its own line

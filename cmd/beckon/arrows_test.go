@@ -17,19 +17,24 @@ func TestArrowsPointDown(t *testing.T) {
 		"topics":          {},
 		"broker/guard":    {},
 		"broker/auth":     {"topics"},
+		"broker/turn":     {"topics"},
 		"broker":          {"topics", "broker/guard"},
 		"bridge":          {"topics"},
 		"bridge/bustest":  {"topics", "bridge"},
 		"bridge/door":     {"topics", "bridge"},
 		"bridge/ws":       {"topics", "bridge"},
 		"cmd/beckon/page": {},
-		"cmd/beckon":      {"topics", "broker", "broker/auth", "bridge", "bridge/door", "bridge/ws", "cmd/beckon/page"},
+		"cmd/beckon":      {"topics", "broker", "broker/auth", "broker/turn", "bridge", "bridge/door", "bridge/ws", "cmd/beckon/page"},
 	}
 	foreign := map[string][]string{ // who alone may import a foreign module
 		"github.com/mochi-mqtt/server/v2":     {"broker"},
 		"github.com/gorilla/websocket":        {"bridge/door", "bridge/ws"},
 		"github.com/eclipse/paho.mqtt.golang": {"examples/camera", "examples/integrator"},
 		"github.com/pion/webrtc/v4":           {"examples/camera"},
+		"github.com/pion/turn/v5":             {"broker/turn"},
+		"github.com/golang-jwt/jwt/v5":        {"broker/auth"},
+		"github.com/go-jose/go-jose/v4":       {"broker/auth"},
+		"golang.org/x/crypto/acme":            {"cmd/beckon"},
 		"github.com/alecthomas/kong":          {"cmd/beckon"},
 	}
 	for pkg, imports := range importsOf(t) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,10 +24,12 @@ type serve struct {
 	Config string `help:"YAML file of settings; its keys are these flags without the dashes." env:"BECKON_CONFIG" placeholder:"FILE"`
 	Dev    bool   `help:"For a developer's own machine: let anyone in, as a peer of any room. Loopback only." env:"BECKON_DEV"`
 
-	Listen  []string `help:"Address to listen on, for every protocol; may be repeated. Default: :1883 and :8080, with --dev 127.0.0.1:1883 and 127.0.0.1:8080." env:"BECKON_LISTEN" placeholder:"ADDR"`
-	TLSCert string   `name:"tls-cert" help:"Certificate chain (PEM), to take TLS on every listener, too." env:"BECKON_TLS_CERT" placeholder:"FILE"`
-	TLSKey  string   `name:"tls-key" help:"Its private key (PEM)." env:"BECKON_TLS_KEY" placeholder:"FILE"`
-	Origin  []string `help:"Origin whose pages may connect, such as https://app.example; may be repeated. The server's own always may." env:"BECKON_ORIGIN" placeholder:"URL"`
+	Listen []string `help:"Address to listen on, for every protocol; may be repeated. Default: :1883 and :8080, with --dev 127.0.0.1:1883 and 127.0.0.1:8080." env:"BECKON_LISTEN" placeholder:"ADDR"`
+	Origin []string `help:"Origin whose pages may connect, such as https://app.example; may be repeated. The server's own always may." env:"BECKON_ORIGIN" placeholder:"URL"`
+
+	accountSettings `group:"Who may come in:"`
+	tlsSettings     `group:"TLS:"`
+	iceSettings     `group:"ICE servers:"`
 
 	Root  string        `help:"First level of every topic, or the first two." default:"rtc" env:"BECKON_ROOT"`
 	Grace time.Duration `help:"How long a peer whose connection was lost may take to come back. 0: no time." default:"5s" env:"BECKON_GRACE"`
@@ -42,6 +42,7 @@ type serve struct {
 	LimitQueue                     size `help:"What may wait to be written to a connection." default:"1MiB" env:"BECKON_LIMIT_QUEUE"`
 	LimitUnauthenticated           int  `help:"Connections that are not authenticated yet, in all." default:"1000" env:"BECKON_LIMIT_UNAUTHENTICATED"`
 	LimitUnauthenticatedPerAddress int  `help:"The same, of one address (IPv6: a /64); loopback has no such limit." default:"20" env:"BECKON_LIMIT_UNAUTHENTICATED_PER_ADDRESS"`
+	LimitLogins                    int  `help:"Failed logins a minute, of an address and of a name." default:"10" env:"BECKON_LIMIT_LOGINS"`
 	LimitSessions                  int  `help:"Sessions open per peer." default:"64" env:"BECKON_LIMIT_SESSIONS"`
 	LimitPeers                     int  `help:"Peers of a room." default:"1000" env:"BECKON_LIMIT_PEERS"`
 	LimitRooms                     int  `help:"Rooms of a connection." default:"32" env:"BECKON_LIMIT_ROOMS"`
@@ -75,12 +76,7 @@ func (s *serve) check() error {
 			add("--listen %s with --dev: everyone could come in there without credentials; take 127.0.0.1:%s, or leave --dev out", addr, port)
 		}
 	}
-	if !s.Dev {
-		add("nobody could come in: no credentials are configured, and this version has no way to configure them yet; --dev lets anyone in, on loopback only")
-	}
-	if _, err := s.tls(); err != nil {
-		wrong = append(wrong, err)
-	}
+	wrong = append(wrong, s.checkAccounts(), s.tlsSettings.check(s.Dev), s.iceSettings.check())
 	if err := topics.Root(s.Root).Check(); err != nil {
 		add("--root: %s", topics.AsError(err).Message)
 	}
@@ -95,6 +91,7 @@ func (s *serve) check() error {
 		{"drain", int64(s.Drain)},
 		{"limit-unauthenticated", int64(s.LimitUnauthenticated)},
 		{"limit-unauthenticated-per-address", int64(s.LimitUnauthenticatedPerAddress)},
+		{"limit-logins", int64(s.LimitLogins)},
 		{"limit-sessions", int64(s.LimitSessions)},
 		{"limit-peers", int64(s.LimitPeers)},
 		{"limit-rooms", int64(s.LimitRooms)},
@@ -112,35 +109,6 @@ func (s *serve) check() error {
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
-}
-
-// tls is the configuration of TLS, nil when there is none.
-func (s *serve) tls() (*tls.Config, error) {
-	switch {
-	case s.TLSCert == "" && s.TLSKey == "":
-		return nil, nil
-	case s.TLSKey == "":
-		return nil, fmt.Errorf("--tls-cert %s needs --tls-key, its private key", s.TLSCert)
-	case s.TLSCert == "":
-		return nil, fmt.Errorf("--tls-key %s needs --tls-cert, its certificate", s.TLSKey)
-	}
-	cert, certErr := os.ReadFile(s.TLSCert)
-	key, keyErr := os.ReadFile(s.TLSKey)
-	if err := errors.Join(prefix("--tls-cert", certErr), prefix("--tls-key", keyErr)); err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("--tls-cert %s and --tls-key %s do not make a pair: %w", s.TLSCert, s.TLSKey, err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
-}
-
-func prefix(flag string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", flag, err)
 }
 
 func (s *serve) origins() bridge.Origins { return bridge.Origins{Allowed: s.Origin, Dev: s.Dev} }

@@ -38,6 +38,26 @@ var example = map[string]struct {
 	"listen":                            {"127.0.0.1:5", []string{"127.0.0.1:5"}},
 	"tls-cert":                          {"a.pem", "a.pem"},
 	"tls-key":                           {"b.pem", "b.pem"},
+	"acme":                              {"cam.example", []string{"cam.example"}},
+	"acme-cache":                        {"certs", "certs"},
+	"tls-self-signed":                   {"true", true},
+	"tls-only":                          {"true", true},
+	"client-ca":                         {"ca.pem", "ca.pem"},
+	"client-crl":                        {"crl.pem", "crl.pem"},
+	"users":                             {"users.yaml", "users.yaml"},
+	"jwt-key":                           {"key", "key"},
+	"jwks":                              {"https://id.example/keys", "https://id.example/keys"},
+	"jwt-issuer":                        {"https://id.example", "https://id.example"},
+	"jwt-audience":                      {"cameras", "cameras"},
+	"auth-url":                          {"https://shop.example/login", "https://shop.example/login"},
+	"api-key":                           {"keys.yaml", "keys.yaml"},
+	"ice-server":                        {"stun:a.example", []string{"stun:a.example"}},
+	"turn-secret":                       {"secret", "secret"},
+	"turn-listen":                       {"192.0.2.7:3478", []string{"192.0.2.7:3478"}},
+	"turn-public-ip":                    {"192.0.2.7", []string{"192.0.2.7"}},
+	"turn-allow-peer":                   {"10.0.0.0/8", []string{"10.0.0.0/8"}},
+	"turn-ttl":                          {"5m", 5 * time.Minute},
+	"limit-logins":                      {"7", 7},
 	"origin":                            {"https://app.example", []string{"https://app.example"}},
 	"root":                              {"acme/rtc", "acme/rtc"},
 	"grace":                             {"7s", 7 * time.Second},
@@ -96,7 +116,7 @@ func TestEverySettingIsAFlagAVariableAndAKeyOfTheFile(t *testing.T) {
 // other is a value which is not the example.
 func other(flag *kong.Flag) string {
 	switch {
-	case flag.Name == "dev":
+	case flag.IsBool():
 		return "false"
 	case flag.HasDefault:
 		return flag.Default
@@ -108,12 +128,11 @@ func other(flag *kong.Flag) string {
 // settingOf is the value of a setting by the name of its flag.
 func settingOf(t *testing.T, c *commands, name string) any {
 	t.Helper()
-	v := reflect.ValueOf(c.Serve)
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if f.IsExported() && strings.EqualFold(f.Name, strings.ReplaceAll(name, "-", "")) {
-			return v.Field(i).Interface()
-		}
+	v := reflect.ValueOf(c.Serve).FieldByNameFunc(func(field string) bool {
+		return strings.EqualFold(field, strings.ReplaceAll(name, "-", ""))
+	})
+	if v.IsValid() {
+		return v.Interface()
 	}
 	t.Fatalf("no field for %s", name)
 	return nil
@@ -162,10 +181,7 @@ func TestBrokenConfigurationDoesNotStartAndSaysWhatIsWrong(t *testing.T) {
 		return []string{"serve", "--dev", "--config=" + writeFile(t, "beckon.yaml", text)}
 	}
 	dev := func(args ...string) []string { return append([]string{"serve", "--dev"}, args...) }
-	for name, c := range map[string]struct {
-		args  []string
-		words []string
-	}{
+	refused(t, map[string]broken{
 		"no credentials":         {[]string{"serve"}, []string{"no credentials are configured", "--dev"}},
 		"unknown flag":           {dev("--lisen=:1"), []string{"unknown flag --lisen", "--listen"}},
 		"unknown command":        {[]string{"server"}, []string{"server"}},
@@ -218,7 +234,18 @@ func TestBrokenConfigurationDoesNotStartAndSaysWhatIsWrong(t *testing.T) {
 			append(file("lisen: x\nlimit-rooms: -3\nroot: '#'\ngrace: soon\n"), "--listen=:5", "--tls-cert=x", "--origin=null"),
 			[]string{"beckon.yaml:1:", "limit-rooms is negative", "--root", "beckon.yaml:4: grace", "--listen :5", "--tls-key", "--origin"},
 		},
-	} {
+	})
+}
+
+// broken is a command line that must not start, and words of what it is told.
+type broken struct {
+	args  []string
+	words []string
+}
+
+// refused runs each, and demands a word on everything that is wrong with it.
+func refused(t *testing.T, table map[string]broken) {
+	for name, c := range table {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			if code := run(c.args, &stdout, &stderr); code != exitUsage {

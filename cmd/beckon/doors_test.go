@@ -163,6 +163,10 @@ type caller struct {
 	ended  chan string // once: how the server ended the connection, in its code
 
 	present map[string]string // presences that were seen
+
+	// again is true of what may come a second time, since the connection before
+	// was cut when it had arrived and was not acknowledged yet.
+	again func(event) bool
 }
 
 // connect makes a caller that is in no room yet.
@@ -222,6 +226,9 @@ func (c *caller) next(what string) event {
 	c.t.Helper()
 	select {
 	case e := <-c.events:
+		if c.again != nil && c.again(e) {
+			return c.next(what)
+		}
 		if e.kind == "presence" {
 			c.present[e.from] = e.text
 		}

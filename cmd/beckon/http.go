@@ -4,17 +4,21 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/cmd/beckon/page"
 )
 
 // routes is every path that is served over HTTP. The page sets the security
 // headers that are a page's own.
-func (h *house) routes() http.Handler {
+func (h *house) routes(origins bridge.Origins) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/mqtt", h.mqtt)
 	mux.Handle("/ws", h.ws)
 	mux.Handle("/healthz", probe(alive))
 	mux.Handle("/readyz", probe(h.ready))
+	if h.accounts != nil {
+		mux.Handle("/api/v1/tokens", &tokens{h.accounts.MintToken, origins})
+	}
 	mux.Handle("/", page.Handler())
 	return noSniff(mux)
 }

@@ -28,6 +28,8 @@ const (
 // commands is the command line.
 type commands struct {
 	Serve   serve          `cmd:"" help:"Run the server."`
+	Passwd  passwd         `cmd:"" help:"Add an account, or change its password."`
+	Token   token          `cmd:"" help:"Make a token."`
 	Health  health         `cmd:"" help:"Ask a server whether it is ready."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 }
@@ -56,11 +58,14 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		fmt.Fprintln(stderr, "beckon --help, and beckon serve --help, say more.")
 		return code
 	}
-	return report(stderr, parsed.Run(output{stdout, stderr}))
+	return report(stderr, parsed.Run(output{os.Stdin, stdout, stderr}))
 }
 
-// output is where a command writes to.
-type output struct{ stdout, stderr io.Writer }
+// output is where a command writes to, and what it may ask.
+type output struct {
+	stdin          *os.File
+	stdout, stderr io.Writer
+}
 
 func newParser(c *commands, options ...kong.Option) (*kong.Kong, error) {
 	return kong.New(c, append(options,

@@ -29,8 +29,9 @@ import (
 func (s *serve) Run(out output) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	signals := make(chan os.Signal, 2)
+	signals, reload := make(chan os.Signal, 2), make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(reload, syscall.SIGHUP)
 	var obeying sync.WaitGroup
 	obeying.Go(func() {
 		obey(signals, stop, func() {
@@ -40,10 +41,11 @@ func (s *serve) Run(out output) error {
 	})
 	defer func() {
 		signal.Stop(signals)
+		signal.Stop(reload)
 		close(signals)
 		obeying.Wait()
 	}()
-	return s.serve(ctx, out.stderr, nil)
+	return s.serve(ctx, out.stderr, reload, nil)
 }
 
 // obey stops the server at the first signal, and leaves at the second. It ends
@@ -58,9 +60,10 @@ func obey(signals <-chan os.Signal, stop, leave func()) {
 	}
 }
 
-// serve runs the server until ctx is done, and drains it then. It calls ready,
-// which may be nil, with the addresses when it takes connections.
-func (s *serve) serve(ctx context.Context, stderr io.Writer, ready func([]net.Addr)) error {
+// serve runs the server until ctx is done, and drains it then. At each reload it
+// reads its files again. It calls ready, which may be nil, with the addresses
+// when it takes connections.
+func (s *serve) serve(ctx context.Context, stderr io.Writer, reload <-chan os.Signal, ready func([]net.Addr)) error {
 	if err := s.check(); err != nil {
 		return usage(err)
 	}
@@ -82,11 +85,15 @@ func (s *serve) serve(ctx context.Context, stderr io.Writer, ready func([]net.Ad
 			"It is for trying things out: put no proxy in front of it.")
 	}
 	addrs := addresses(listeners)
-	fmt.Fprintln(stderr, readyLine(addrs, s.TLSCert != ""))
+	if open := s.inTheClear(addrs); open != nil {
+		fmt.Fprintf(stderr, "WARNING: passwords and tokens can come unencrypted over the network to %s, for everyone on the way to read. "+
+			"Configure TLS (--tls-cert and --tls-key, or --acme) and --tls-only, or listen on loopback, behind a proxy that takes TLS.\n", strings.Join(open, ", "))
+	}
+	fmt.Fprintln(stderr, readyLine(addrs, s.any(), s.TLSOnly))
 	if ready != nil {
 		ready(addrs)
 	}
-	<-ctx.Done()
+	h.live(ctx, reload)
 
 	h.draining.Store(true)
 	closeAll(listeners)
@@ -110,25 +117,47 @@ type house struct {
 	mqtt     *door.WebSocket // MQTT over WebSocket
 	ws       *ws.Handler     // JSON over WebSocket
 	door     *door.Door
+	accounts *accounts // nil with --dev
+	tls      *encryption
+	ice      *ice
 	draining atomic.Bool // /readyz says 503
+
+	life context.Context // ends with close
+	end  context.CancelFunc
 }
 
 // house puts the parts together.
 func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	h := &house{log: s.logger(stderr)}
+	h.life, h.end = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.close())
 		}
 	}()
-	certificates, err := s.tls()
-	if err != nil {
+	authenticate, refresh := auth.Dev, (func(context.Context, bridge.Bus, topics.Credentials) error)(nil)
+	if !s.Dev {
+		known, err := auth.New(s.authConfig(h.log))
+		if err != nil {
+			return nil, usage(err)
+		}
+		h.accounts = &accounts{Auth: known}
+		authenticate, refresh = h.accounts.Authenticate, h.accounts.refresh
+	}
+	if h.tls, err = s.encryption(h.life, s.Listen, h.log, stderr); err != nil {
 		return nil, usage(err)
+	}
+	if h.ice, err = s.iceSettings.start(h.tls.bare(), h.log); err != nil {
+		return nil, err
+	}
+	if h.tls.config != nil && h.accounts != nil {
+		h.tls.config = h.accounts.TLS(h.tls.config)
 	}
 	root := topics.Root(s.Root)
 	h.broker, err = broker.New(broker.Config{
 		Root:         root,
-		Authenticate: auth.Dev,
+		Authenticate: authenticate,
+		ICEServers:   h.ice.ICEServers,
 		Grace:        s.grace(),
 		MaxMessage:   limit(s.LimitMessage),
 		Queue:        limit(s.LimitQueue),
@@ -140,9 +169,13 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.accounts != nil {
+		h.accounts.broker, h.accounts.ice = h.broker, h.ice
+	}
 	h.ws, err = ws.New(ws.Config{
 		Connect:      h.connect,
-		Authenticate: auth.Dev,
+		Authenticate: authenticate,
+		Refresh:      refresh,
 		Origins:      s.origins(),
 		Root:         root,
 		MaxMessage:   limit(s.LimitMessage),
@@ -164,8 +197,10 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	}
 	h.door, err = door.New(door.Config{
 		MQTT:                      h.broker.ServeConn,
-		HTTP:                      h.routes(),
-		TLS:                       certificates,
+		HTTP:                      h.routes(s.origins()),
+		TLS:                       h.tls.config,
+		TLSOnly:                   s.TLSOnly,
+		Plain:                     h.tls.plain,
 		Unauthenticated:           limit(s.LimitUnauthenticated),
 		UnauthenticatedPerAddress: limit(s.LimitUnauthenticatedPerAddress),
 		Logger:                    h.log,
@@ -180,6 +215,38 @@ func (s *serve) maxFrame() int64 {
 		return -1
 	}
 	return max(door.DefaultMaxFrame, 4*int64(s.LimitMessage))
+}
+
+// live looks after what changes while the server runs, until ctx is done.
+func (h *house) live(ctx context.Context, reload <-chan os.Signal) {
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	looking.Go(h.tls.run)
+	if h.accounts != nil {
+		looking.Go(func() { h.accounts.run(ctx) })
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-reload:
+			h.reload()
+		}
+	}
+}
+
+// reload reads all files again.
+func (h *house) reload() {
+	err := h.tls.reload()
+	if h.accounts != nil {
+		err = errors.Join(err, h.accounts.Reload())
+		h.accounts.recheck()
+	}
+	if err != nil {
+		h.log.Error("reload failed", "error", err)
+		return
+	}
+	h.log.Info("reloaded, as SIGHUP asks")
 }
 
 // connect is a bridge.Connect to the broker.
@@ -209,6 +276,7 @@ func (h *house) drain(ctx context.Context) {
 
 // close ends the parts that there are, outermost first.
 func (h *house) close() error {
+	h.end()
 	var errs []error
 	if h.ws != nil {
 		h.ws.Close()
@@ -221,6 +289,12 @@ func (h *house) close() error {
 	}
 	if h.broker != nil {
 		errs = append(errs, h.broker.Close())
+	}
+	if h.ice != nil {
+		errs = append(errs, h.ice.close())
+	}
+	if h.accounts != nil {
+		errs = append(errs, h.accounts.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -278,9 +352,12 @@ func addresses(listeners []net.Listener) []net.Addr {
 }
 
 // readyLine is what supervisors and tests wait for.
-func readyLine(addrs []net.Addr, tls bool) string {
+func readyLine(addrs []net.Addr, tls, only bool) string {
 	protocols, scheme := "mqtt+http+ws", "http"
-	if tls {
+	switch {
+	case only:
+		protocols, scheme = "mqtt+http+ws, with tls only,", "https"
+	case tls:
 		protocols, scheme = "mqtt+http+ws, with and without tls,", "https"
 	}
 	var on []string

@@ -263,7 +263,7 @@ func TestReadyLineNamesEachAddressAndAPageToOpen(t *testing.T) {
 		{[]net.Addr{addr("[::]:8883"), addr("[::]:443")}, true, "ready mqtt+http+ws, with and without tls, on [::]:8883, [::]:443; page https://localhost:443/"},
 		{[]net.Addr{addr("[::1]:8080")}, false, "ready mqtt+http+ws on [::1]:8080; page http://[::1]:8080/"},
 	} {
-		if got := readyLine(c.addrs, c.tls); got != c.want {
+		if got := readyLine(c.addrs, c.tls, false); got != c.want {
 			t.Errorf("%s\nwant %s", got, c.want)
 		}
 	}

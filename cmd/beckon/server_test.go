@@ -39,13 +39,14 @@ const asProgram = "BECKON_TEST_AS_PROGRAM"
 
 // testServer is a whole server in this process.
 type testServer struct {
-	Addrs []string // of each --listen, "127.0.0.1:34567"
-	MQTT  string   // the first of them, for an MQTT client
-	URL   string   // "http://127.0.0.1:34567"
-	WS    string   // "ws://127.0.0.1:34567/ws"
-	WSS   string   // "wss://127.0.0.1:34567/ws", with --tls-cert
-	Over  string   // "ws://127.0.0.1:34567/mqtt", MQTT over WebSocket
-	Log   *logs
+	Addrs  []string // of each --listen, "127.0.0.1:34567"
+	MQTT   string   // the first of them, for an MQTT client
+	URL    string   // "http://127.0.0.1:34567"
+	WS     string   // "ws://127.0.0.1:34567/ws"
+	WSS    string   // "wss://127.0.0.1:34567/ws", with --tls-cert
+	Over   string   // "ws://127.0.0.1:34567/mqtt", MQTT over WebSocket
+	Log    *logs
+	Reload chan os.Signal // SIGHUP
 
 	stop func()
 	done chan struct{}
@@ -53,20 +54,25 @@ type testServer struct {
 }
 
 // startServer runs "beckon serve --dev --listen 127.0.0.1:0" with further args,
-// which may replace the address, until the test ends.
+// which may replace the address, or --dev by accounts, until the test ends.
 func startServer(t testing.TB, args ...string) *testServer {
 	t.Helper()
-	all := []string{"serve", "--dev", "--log-level=debug"}
+	all := []string{"serve", "--log-level=debug"}
+	if !slices.ContainsFunc(args, func(a string) bool {
+		return strings.HasPrefix(a, "--users") || strings.HasPrefix(a, "--jwt-key") || strings.HasPrefix(a, "--auth-url")
+	}) {
+		all = append(all, "--dev")
+	}
 	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--listen") }) {
 		all = append(all, "--listen=127.0.0.1:0")
 	}
 	c := parse(t, append(all, args...)...)
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &testServer{Log: new(logs), stop: cancel, done: make(chan struct{})}
+	s := &testServer{Log: new(logs), Reload: make(chan os.Signal), stop: cancel, done: make(chan struct{})}
 	ready := make(chan []net.Addr, 1)
 	go func() {
 		defer close(s.done)
-		s.err = c.Serve.serve(ctx, s.Log, func(addrs []net.Addr) { ready <- addrs })
+		s.err = c.Serve.serve(ctx, s.Log, s.Reload, func(addrs []net.Addr) { ready <- addrs })
 	}()
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {

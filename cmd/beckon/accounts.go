@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/broker"
+	"github.com/beckon-rtc/beckon/broker/auth"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// accountSettings are the settings of who may come in, a part of [serve].
+type accountSettings struct {
+	Users       string `help:"Accounts (YAML), as beckon passwd writes them. This and the other files are read again when they change." env:"BECKON_USERS" placeholder:"FILE"`
+	JWTKey      string `name:"jwt-key" help:"Key that tokens are signed with: a secret of 32 bytes or more (HS256), or a key in PEM (RS256, ES256, EdDSA)." env:"BECKON_JWT_KEY" placeholder:"FILE"`
+	JWKS        string `name:"jwks" help:"Set of such public keys (JWKS), a file or a URL." env:"BECKON_JWKS" placeholder:"FILE|URL"`
+	JWTIssuer   string `name:"jwt-issuer" help:"Issuer (iss) that a token must have." env:"BECKON_JWT_ISSUER" placeholder:"TEXT"`
+	JWTAudience string `name:"jwt-audience" help:"Audience (aud) that a token must have." env:"BECKON_JWT_AUDIENCE" placeholder:"TEXT"`
+	AuthURL     string `name:"auth-url" help:"Webhook that is asked who may come in, for credentials that no file knows." env:"BECKON_AUTH_URL" placeholder:"URL"`
+	APIKey      string `name:"api-key" help:"Keys (YAML) by which POST /api/v1/tokens makes tokens; needs --jwt-key." env:"BECKON_API_KEY" placeholder:"FILE"`
+}
+
+// given names the settings of these that are set.
+func (s *accountSettings) given() []string {
+	var given []string
+	for _, setting := range []struct{ flag, value string }{
+		{"--users", s.Users}, {"--jwt-key", s.JWTKey}, {"--jwks", s.JWKS}, {"--jwt-issuer", s.JWTIssuer},
+		{"--jwt-audience", s.JWTAudience}, {"--auth-url", s.AuthURL}, {"--api-key", s.APIKey},
+	} {
+		if setting.value != "" {
+			given = append(given, setting.flag)
+		}
+	}
+	return given
+}
+
+func (s *serve) authConfig(log *slog.Logger) auth.Config {
+	c := auth.Config{
+		Users: s.Users, JWTKey: s.JWTKey, JWKS: s.JWKS, JWTIssuer: s.JWTIssuer, JWTAudience: s.JWTAudience,
+		Webhook: s.AuthURL, APIKeys: s.APIKey, ClientCA: s.ClientCA, ClientCRL: s.ClientCRL,
+		Logins: s.LimitLogins, Logger: log,
+	}
+	if c.Logins == 0 {
+		c.Logins = -1
+	}
+	if root := topics.Root(s.Root); root.Check() == nil { // otherwise it is reported once
+		c.Root = root
+	}
+	return c
+}
+
+// checkAccounts says what is wrong with who may come in, all at once.
+func (s *serve) checkAccounts() error {
+	if s.Dev {
+		given := s.given()
+		if s.ClientCA != "" {
+			given = append(given, "--client-ca")
+		}
+		if len(given) > 0 {
+			return fmt.Errorf("--dev lets anyone in, so %s would count for nothing: leave --dev out to have accounts", strings.Join(given, ", "))
+		}
+		return nil
+	}
+	c := s.authConfig(slog.New(slog.DiscardHandler))
+	a, err := auth.New(c)
+	if a != nil {
+		err = errors.Join(err, a.Close())
+	}
+	if !c.Configured() {
+		return errors.Join(errors.New("nobody could come in: no credentials are configured; set --users (beckon passwd adds accounts), "+
+			"--jwt-key, --jwks or --auth-url; --dev lets anyone in, on loopback only"), err)
+	}
+	return err
+}
+
+// inTheClear are the addresses where credentials may come unencrypted from
+// other machines.
+func (s *serve) inTheClear(addrs []net.Addr) []string {
+	if s.Dev || s.TLSOnly {
+		return nil
+	}
+	var open []string
+	for _, a := range addrs {
+		if host, _, err := net.SplitHostPort(a.String()); err == nil && !loopback(host) {
+			open = append(open, a.String())
+		}
+	}
+	return open
+}
+
+// accounts is who may come in: what [auth.Auth] says, for the parts of a server.
+type accounts struct {
+	*auth.Auth
+	broker *broker.Broker
+	ice    *ice
+}
+
+// Authenticate says who a client is by the accounts of now: they may have
+// changed while its password was hashed.
+func (a *accounts) Authenticate(ctx context.Context, c topics.Credentials) (topics.Identity, error) {
+	id, err := a.Auth.Authenticate(ctx, c)
+	if err != nil {
+		return topics.Identity{}, err
+	}
+	return a.Auth.Recheck(id)
+}
+
+// refresh gives a session the identity of a new token.
+func (a *accounts) refresh(ctx context.Context, bus bridge.Bus, c topics.Credentials) error {
+	session := bus.(*broker.Session) // house.connect made it
+	id, err := a.Auth.Refresh(ctx, session.Identity(), c)
+	if err != nil {
+		return err
+	}
+	session.Renew(id)
+	return nil
+}
+
+// recheck holds every connection against the accounts of now. Who has none any
+// more has no relay either.
+func (a *accounts) recheck() {
+	gone, stays := make(map[string]bool), make(map[string]bool)
+	a.broker.Recheck(func(id topics.Identity) (topics.Identity, error) {
+		now, err := a.Auth.Recheck(id)
+		if err != nil {
+			gone[id.Name] = true
+		} else {
+			stays[id.Name] = true
+		}
+		return now, err
+	})
+	a.ice.end(func(name string) bool { return gone[name] && !stays[name] })
+}
+
+// entering is longer than a client takes from being known to being in the
+// broker's list.
+const entering = 500 * time.Millisecond
+
+// run looks after the files until ctx is done. Who comes in while they change
+// could be missed, so there is a second look.
+func (a *accounts) run(ctx context.Context) {
+	var checks sync.WaitGroup
+	defer checks.Wait()
+	err := a.Auth.Run(ctx, func() {
+		a.recheck()
+		checks.Go(func() {
+			select {
+			case <-time.After(entering):
+				a.recheck()
+			case <-ctx.Done():
+			}
+		})
+	})
+	if err != nil {
+		a.Logger.Error("the files of accounts are not looked after any more: changes need a restart, or SIGHUP", "error", err)
+	}
+}
