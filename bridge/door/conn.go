@@ -2,6 +2,7 @@ package door
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -156,6 +157,18 @@ func (c *conn) Close() error {
 	c.door.leave(c)
 	return c.peeker.Conn.Close()
 }
+
+// CloseWrite says that nothing more comes. What was written last is read then,
+// where closing at once could turn it into a reset.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.peeker.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// NetConn is the socket, for who cannot wait until TLS has said its farewell.
+func (c *conn) NetConn() net.Conn { return c.raw }
 
 // secured is a conn over TLS. Its ConnectionState, the client's certificate in
 // it, is what net/http looks for to set Request.TLS, and what tells a broker.

@@ -31,6 +31,14 @@ type wsConn struct {
 	ended    sync.Once
 }
 
+// NetConn is the socket, for who cannot wait for a close frame.
+func (c *wsConn) NetConn() net.Conn {
+	if above, ok := c.ws.NetConn().(interface{ NetConn() net.Conn }); ok {
+		return above.NetConn()
+	}
+	return c.ws.NetConn()
+}
+
 func (c *wsConn) Read(b []byte) (int, error) {
 	for {
 		if c.message == nil {

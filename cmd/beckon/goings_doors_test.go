@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 // roomOf makes the name of a room out of entrances.
@@ -277,4 +280,35 @@ func settledGoroutines() int {
 		seen = append(seen, runtime.NumGoroutine())
 	}
 	return slices.Min(seen)
+}
+
+// A load balancer asks over a connection of its own, and must hear 503 rather
+// than be refused, while clients are being told.
+func TestReadyzSaysDrainingToNewConnectionsDuringTheDrain(t *testing.T) {
+	s := startSite(t)
+	socket, _, err := websocket.DefaultDialer.Dial(s.WS, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close() // it reads nothing, and so answers no close frame
+	if err := socket.WriteMessage(websocket.TextMessage, []byte(`{"type":"join","room":"garage","peer":"deaf"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitLog(t, "msg=joined", "peer=deaf")
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop() }()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for {
+		answer, err := client.Get(s.URL + "/readyz")
+		if err != nil {
+			t.Fatalf("during the drain: %v", err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode == http.StatusServiceUnavailable {
+			break
+		}
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
 }

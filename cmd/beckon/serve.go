@@ -95,8 +95,7 @@ func (s *serve) serve(ctx context.Context, stderr io.Writer, reload <-chan os.Si
 	}
 	h.live(ctx, reload)
 
-	h.draining.Store(true)
-	closeAll(listeners)
+	h.draining.Store(true) // the listeners stay open, for /readyz to say so
 	most := s.Drain
 	if s.Dev {
 		most = min(most, time.Second) // no crowd that must not come back all at once
@@ -105,6 +104,7 @@ func (s *serve) serve(ctx context.Context, stderr io.Writer, reload <-chan os.Si
 	limit, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	h.drain(limit)
+	closeAll(listeners)
 	err = h.close()
 	serving.Wait()
 	return err
