@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 	"time"
 )
 
@@ -87,6 +89,8 @@ var cases = []struct{ name, script string }{
 		7 rtc/v1/garage/to/cam1
 		8 rtc/v1/garage/to/alice/_ {"type":"hello","room":"garage","peer":"alice"}`},
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestWatchSaysWhoComesAndGoesAndWhatBecomesOfCalls(t *testing.T) {
 	start := time.Date(2026, 1, 2, 12, 3, 4, 0, time.UTC)

@@ -8,7 +8,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func serve(t *testing.T) func(method, path string, header ...string) (*http.Response, string) {
 	t.Helper()

@@ -1,0 +1,157 @@
+package broker
+
+import (
+	"errors"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// Delivered or told: how a message gets to the one it is for, and what becomes of
+// it when it does not.
+
+// from makes a message in the room from one peer, or the server, to another.
+func (r *room) from(src, dst string, payload []byte) *message {
+	return &message{qos: 1, Delivery: topics.Delivery{
+		Address: topics.Address{Room: r.name, Kind: topics.Direct, Dst: dst, Src: src},
+		Payload: payload,
+	}}
+}
+
+// direct hands m, from the peer me, to the one it is for.
+func (r *room) direct(m *message, me *peer, from *member) error {
+	if m.Dst == topics.Server {
+		return r.asked(m, from)
+	}
+	p := r.peers[m.Dst]
+	if m.Ends() {
+		me.end(m, p) // it has ended for its sender, whether the other side hears of it or not
+	}
+	switch {
+	case p == nil:
+		return topics.Errorf(topics.NotFound, "there is no %s in %s", m.Dst, r.name)
+	case p.status.Max > 0 && len(m.Payload) > p.status.Max:
+		return topics.Errorf(topics.TooLarge, "the message has %d bytes, %s takes at most %d", len(m.Payload), m.Dst, p.status.Max)
+	}
+	m.opens = m.Opens() && !me.has(m)
+	if m.opens {
+		for _, side := range [...]*peer{me, p} {
+			if most := r.broker.MaxSessions; len(side.calls) >= most {
+				return topics.Errorf(topics.Busy, "%s has %d sessions open, it cannot have more", side.name, most)
+			}
+		}
+	}
+	if err := r.hand(p, m); err != nil {
+		return err
+	}
+	if m.opens {
+		me.calls[call{m.Session, p.name}] = struct{}{}
+		p.calls[call{m.Session, me.name}] = struct{}{}
+	}
+	r.watch(m, p.member)
+	return nil
+}
+
+// hand gives m to p, or lets it wait if p is expected soon.
+func (r *room) hand(p *peer, m *message) error {
+	if p.member != nil && len(p.waiting) == 0 {
+		if how, ok := p.member.reception(m.Address, m.Src == p.name); ok {
+			err := p.member.session.receiver.deliver(m, how)
+			switch {
+			case err == nil:
+				return nil
+			case !errors.Is(err, errClosed):
+				return undelivered(err, p.name, r.name)
+			}
+			return p.wait(m, r.broker.MaxHeld) // its connection is ending just now
+		}
+	}
+	if len(p.waiting) == 0 && !p.expected() {
+		if p.member == nil {
+			return topics.Errorf(topics.Offline, "%s is offline in %s", p.name, r.name)
+		}
+		return topics.Errorf(topics.Offline, "%s in %s does not listen to %s: it has not subscribed to its inbox", p.name, r.name, m.Src)
+	}
+	return p.wait(m, r.broker.MaxHeld)
+}
+
+// undelivered says, to the sender, why a receiver did not get a message.
+func undelivered(err error, peer, room string) *topics.Error {
+	if errors.Is(err, errFull) {
+		return topics.Errorf(topics.Busy, "%s in %s does not take its messages, its queue is full", peer, room)
+	}
+	return topics.AsError(err)
+}
+
+// must hands m, which the server says, to p: it waits beyond any limit, and a
+// receiver that does not take it is cut off, since it would not learn it any
+// other way.
+func (r *room) must(p *peer, m *message) {
+	switch err := r.hand(p, m); {
+	case err == nil:
+	case p.member == nil && p.expected(), len(p.waiting) > 0:
+		p.waiting = append(p.waiting, m)
+	case p.member != nil && topics.AsError(err).Code == topics.Busy:
+		p.member.session.receiver.end(endSlow)
+	}
+}
+
+// say hands m to everyone else in the room who listens.
+func (r *room) say(m *message, from *member) {
+	for _, lost := range r.fanOut(m, from) {
+		r.tellSender(m, lost)
+	}
+}
+
+// watch shows what is said to one peer to those who may read it all.
+func (r *room) watch(m *message, to *member) {
+	if r.watching > 0 || len(*r.broker.watchers.Load()) > 0 {
+		r.fanOut(m, to)
+	}
+}
+
+// tell sends a message of the server to a member, if it listens.
+func (r *room) tell(in *member, payload []byte, kind string) {
+	m := r.from(topics.Server, in.session.peer, payload)
+	m.Type = kind
+	if how, ok := in.reception(m.Address, false); ok {
+		if err := in.session.receiver.deliver(m, how); errors.Is(err, errFull) {
+			in.session.receiver.end(endSlow) // it missed what it must know
+		}
+	}
+	if kind == topics.TypeError {
+		r.watch(m, in)
+	}
+}
+
+// tellSender tells whoever sent m what became of it, if need be on the connection
+// that it has by now.
+func (r *room) tellSender(m *message, err error) {
+	told := topics.AsError(err)
+	if told.About == "" {
+		told = told.Of(m.Message, m.Dst)
+	}
+	r.broker.lost(m, told)
+	if m.sender == nil {
+		return
+	}
+	p := r.peers[m.Src]
+	switch to := r.members[m.sender]; {
+	case to != nil:
+		r.tell(to, told.Payload(), topics.TypeError)
+	case p != nil && p.member != nil:
+		r.tell(p.member, told.Payload(), topics.TypeError)
+	case p != nil && p.expected():
+		late := r.from(topics.Server, p.name, told.Payload())
+		late.Type = topics.TypeError
+		r.must(p, late)
+	}
+}
+
+// asked answers what a peer asks the server.
+func (r *room) asked(m *message, from *member) error {
+	if m.Type != topics.TypeICE {
+		return topics.Errorf(topics.BadRequest, "the server (%s) takes ice, not %s", topics.Server, m.Type)
+	}
+	r.tell(from, r.broker.hello(topics.TypeICE, r.name, from.session).Payload(), topics.TypeICE)
+	return nil
+}

@@ -1,0 +1,246 @@
+package broker
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/beckon-rtc/beckon/broker/guard"
+	"github.com/beckon-rtc/beckon/topics"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// sendWindow is how many messages of QoS 1 and 2 a client may leave
+// unacknowledged before further ones wait (MQTT 5, 4.9), unless it asked for
+// fewer.
+const sendWindow = 1024
+
+// outgoing is a message on its way to a client.
+type outgoing struct {
+	m    *message
+	how  reception
+	at   time.Time
+	turn uint64 // the order in which they came
+	step step
+	end  uint64 // where it ends in the stream of the guard
+}
+
+// step is what an outgoing message waits for.
+type step byte
+
+const (
+	awaitTurn step = iota
+	awaitPuback
+	awaitPubrec
+	awaitPubcomp
+)
+
+// deliver sends m to the client, or queues it. What is retained is not counted: a
+// snapshot comes once, its payloads are the room's, and it has to fit.
+func (c *client) deliver(m *message, how reception) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	mochi := c.mochi.Load()
+	if mochi == nil || mochi.Closed() {
+		return errClosed
+	}
+	if m.topic == "" { // deliveries of a message are made one after the other, by its room
+		m.topic = c.broker.Root.Topic(m.Address)
+	}
+	c.count++
+	out := &outgoing{m: m, how: how, at: time.Now(), turn: c.count}
+	if len(c.waiting) == 0 && c.may(out) {
+		if err := c.write(out); err != errFull || !out.snapshot() {
+			return err
+		}
+	}
+	if !out.snapshot() && c.bytes+out.size() > c.broker.Queue {
+		return errFull
+	}
+	c.bytes += out.size()
+	c.waiting = append(c.waiting, out)
+	return nil
+}
+
+// snapshot reports whether the message stood before the client subscribed.
+func (o *outgoing) snapshot() bool { return o.how.retain && o.m.retained }
+
+// size is what the message counts for in the limit of what waits, in bytes.
+func (o *outgoing) size() int {
+	if o.snapshot() {
+		return 0
+	}
+	return len(o.m.Payload) + len(o.m.topic)
+}
+
+func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
+
+// may reports whether out can be written now.
+func (c *client) may(out *outgoing) bool {
+	return !c.corked && (out.qos() == 0 || len(c.inFlight) < c.window)
+}
+
+// resume is called by the guard when its queue has room again.
+func (c *client) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pump()
+}
+
+// pump writes what waits, as far as it may and there is room; the guard calls
+// again when there is more. c.mu is held.
+func (c *client) pump() {
+	for len(c.waiting) > 0 && c.may(c.waiting[0]) {
+		out := c.waiting[0]
+		if c.write(out) == errFull {
+			return
+		}
+		c.waiting[0] = nil
+		c.waiting = c.waiting[1:]
+		c.bytes -= out.size()
+	}
+	if len(c.waiting) == 0 {
+		c.waiting = nil
+	}
+}
+
+// write writes a PUBLISH. c.mu is held.
+func (c *client) write(out *outgoing) error {
+	m, mochi := out.m, c.mochi.Load()
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: out.qos(), Retain: out.how.retain && m.retained},
+		TopicName:   m.topic,
+		Payload:     m.Payload,
+	}
+	if m.properties != nil {
+		pk.Properties = *m.properties
+		if expiry := int64(m.properties.MessageExpiryInterval); expiry > 0 { // MQTT 5, 3.3.2.3.3
+			pk.Properties.MessageExpiryInterval = uint32(max(1, expiry-int64(time.Since(out.at)/time.Second)))
+		}
+	}
+	pk.Properties.SubscriptionIdentifier = out.how.ids
+	if pk.FixedHeader.Qos > 0 {
+		pk.PacketID = c.number(out)
+	}
+	err := mochi.WritePacket(pk)
+	if err == nil {
+		if pk.PacketID == 0 {
+			c.remember(out)
+		}
+		return nil
+	}
+	delete(c.inFlight, pk.PacketID)
+	switch {
+	case errors.Is(err, guard.ErrQueueFull):
+		return errFull
+	case errors.Is(err, packets.ErrPacketTooLarge):
+		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
+			len(m.Payload), c.session.peer, mochi.Properties.Props.MaximumPacketSize)
+	default:
+		return errClosed
+	}
+}
+
+// number gives out the next packet identifier that is free. The window is smaller
+// than the space of identifiers, so there is one.
+func (c *client) number(out *outgoing) uint16 {
+	if c.inFlight == nil {
+		c.inFlight = make(map[uint16]*outgoing)
+	}
+	for {
+		c.lastID++
+		if _, taken := c.inFlight[c.lastID]; c.lastID != 0 && !taken {
+			break
+		}
+	}
+	out.step = awaitPuback
+	if out.qos() == 2 {
+		out.step = awaitPubrec
+	}
+	c.inFlight[c.lastID] = out
+	return c.lastID
+}
+
+// remember keeps a message of QoS 0 until the guard has handed it to the socket.
+func (c *client) remember(out *outgoing) {
+	written := c.Written()
+	for len(c.queued) > 0 && c.queued[0].end <= written {
+		c.queued[0] = nil
+		c.queued = c.queued[1:]
+	}
+	if out.m.Kind != topics.Direct {
+		return // nobody is told of the others
+	}
+	out.end = c.Queued()
+	c.queued = append(c.queued, out)
+}
+
+// undelivered takes back what was said to the client in a room and did not leave,
+// or was not acknowledged.
+func (c *client) undelivered(room string) []*message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var back []*outgoing
+	take := func(out *outgoing) bool {
+		if out.m.Room != room || out.m.Kind != topics.Direct || out.m.Dst != c.session.peer ||
+			out.m.Type == topics.TypeHello || out.m.Type == topics.TypeICE {
+			return false
+		}
+		back = append(back, out)
+		return true
+	}
+	for _, out := range c.inFlight {
+		if out.step != awaitPubcomp && take(out) { // of the others, PUBREC has come
+			out.m.handed = true
+		}
+	}
+	written := c.Written()
+	for _, out := range c.queued {
+		if out.end > written {
+			take(out)
+		}
+	}
+	c.waiting = slices.DeleteFunc(c.waiting, take)
+	slices.SortFunc(back, func(a, b *outgoing) int { return cmp.Compare(a.turn, b.turn) })
+	messages := make([]*message, len(back))
+	for i, out := range back {
+		messages[i] = out.m
+	}
+	return messages
+}
+
+// acknowledged is called by the guard with what the client acknowledges.
+func (c *client) acknowledged(ack guard.Ack) {
+	if c.mochi.Load() == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.inFlight[ack.ID]
+	now := awaitTurn
+	if out != nil {
+		now = out.step
+	}
+	switch {
+	case ack.Type == packets.Puback && now == awaitPuback,
+		ack.Type == packets.Pubcomp && now == awaitPubcomp,
+		ack.Type == packets.Pubrec && now == awaitPubrec && ack.Reason >= packets.ErrUnspecifiedError.Code:
+		delete(c.inFlight, ack.ID)
+	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
+		out.step = awaitPubcomp
+		c.release(ack.ID, packets.CodeSuccess)
+	case ack.Type == packets.Pubrec && out == nil:
+		c.release(ack.ID, packets.ErrPacketIdentifierNotFound)
+	}
+	c.pump()
+}
+
+// release answers a PUBREC [MQTT-4.3.3-4].
+func (c *client) release(id uint16, code packets.Code) {
+	_ = c.mochi.Load().WritePacket(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1},
+		PacketID:    id,
+		ReasonCode:  code.Code,
+	})
+}
