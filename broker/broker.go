@@ -33,6 +33,9 @@ type Config struct {
 	MaxSessions int           // sessions open per peer; 64
 	MaxPeers    int           // peers of a room; 1,000
 	MaxRooms    int           // rooms of a connection; 32
+	Rate        int           // messages of a connection, a second; 50
+	Burst       int           // messages of a connection at once; 200
+	Joins       int           // joins of a connection, a second; 10
 	MaxHeld     int           // messages that wait for a peer that is expected back; 64
 	Queue       int           // bytes waiting to be written to an MQTT connection; 1 MiB
 	Write       time.Duration // one write to an MQTT connection waits at most; 5 s
@@ -64,6 +67,11 @@ func (c Config) withDefaults() (Config, error) {
 	number(&c.MaxPeers, 1000)
 	number(&c.MaxRooms, 32)
 	number(&c.MaxHeld, 64)
+	for n, byDefault := range map[*int]int{&c.Rate: 50, &c.Burst: 200, &c.Joins: 10} {
+		if *n == 0 {
+			*n = byDefault
+		}
+	}
 	number(&c.Queue, 1<<20)
 	if c.Grace == 0 {
 		c.Grace = 5 * time.Second

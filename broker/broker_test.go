@@ -37,6 +37,11 @@ func serve(t *testing.T, c Config) *server {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	for _, n := range []*int{&c.Rate, &c.Joins} { // budgets have tests of their own
+		if *n == 0 {
+			*n = -1
+		}
+	}
 	b, err := New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -88,6 +88,11 @@ func peerOf(name string, rooms ...string) topics.Identity {
 func newBroker(t *testing.T, c Config) *Broker {
 	t.Helper()
 	c.Authenticate = func(context.Context, topics.Credentials) (topics.Identity, error) { return topics.Identity{}, nil }
+	for _, n := range []*int{&c.Rate, &c.Joins} { // budgets have tests of their own
+		if *n == 0 {
+			*n = -1
+		}
+	}
 	b, err := New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strconv"
@@ -22,6 +23,10 @@ type Session struct {
 	will     *message                        // asked for at CONNECT; published when the peer is given up
 	identity atomic.Pointer[topics.Identity] // what it may do by now; nil: nothing any more
 	filters  atomic.Int32                    // how many subscriptions it holds
+	messages *budget
+	joins    *budget
+	alive    context.Context // until Close
+	ended    context.CancelFunc
 
 	mu      sync.Mutex // guards what follows; taken with a room's lock held, never the other way
 	rooms   map[*room]struct{}
@@ -37,9 +42,12 @@ const viaMQTT = "mqtt"
 func (b *Broker) newSession(id topics.Identity, via string, r receiver) *Session {
 	s := &Session{
 		broker: b, peer: id.Name, device: id.Device, via: via, receiver: r,
-		name:  via[:1] + strconv.FormatUint(b.conns.Add(1), 10),
-		rooms: make(map[*room]struct{}),
+		name:     via[:1] + strconv.FormatUint(b.conns.Add(1), 10),
+		rooms:    make(map[*room]struct{}),
+		messages: newBudget(b.Rate, b.Burst),
+		joins:    newBudget(b.Joins, b.Joins),
 	}
+	s.alive, s.ended = context.WithCancel(context.Background())
 	b.mu.Lock()
 	b.sessions[s] = struct{}{}
 	b.mu.Unlock()
@@ -58,6 +66,10 @@ func (s *Session) Publish(a topics.Address, payload []byte) error {
 
 func (s *Session) publish(m *message) error {
 	m.sender = s
+	if err := s.spend(s.messages, "messages"); err != nil {
+		info, _ := topics.CheckMessage(m.Payload, m.Address)
+		return err.Of(info, m.Dst)
+	}
 	if !s.may().MayPublish(m.Address) {
 		return s.denied(m)
 	}
@@ -97,6 +109,16 @@ func (s *Session) publish(m *message) error {
 	return nil
 }
 
+// spend takes one from a budget, and cuts off who will not keep to it.
+func (s *Session) spend(b *budget, what string) *topics.Error {
+	err, cut := b.spend(s.alive, what)
+	if cut {
+		s.broker.Logger.Warn("cut off", "peer", s.peer, "conn", s.name, "via", s.via, "why", err.Message)
+		s.receiver.end(end{code: 0x96, text: err.Message, why: err})
+	}
+	return err
+}
+
 // denied says what is not granted, in words.
 func (s *Session) denied(m *message) error {
 	info, _ := topics.CheckMessage(m.Payload, m.Address)
@@ -125,6 +147,11 @@ func (s *Session) present(m *message) error {
 	status, err := topics.CheckPresence(m.Payload)
 	if err != nil {
 		return topics.AsError(err).Of(about, "")
+	}
+	if status.Online {
+		if err := s.spendJoin(m.Room); err != nil {
+			return err.Of(about, "")
+		}
 	}
 	r := s.broker.enter(m.Room, status.Online)
 	if r == nil {
@@ -159,6 +186,7 @@ func (s *Session) close(left, will bool) {
 		return
 	}
 	s.closed = true
+	s.ended()
 	for _, t := range []*time.Timer{s.expiry, s.renewal} {
 		if t != nil {
 			t.Stop()
@@ -188,6 +216,20 @@ func (s *Session) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closed
+}
+
+// spendJoin takes a join from the budget, unless the session has something in that
+// room already.
+func (s *Session) spendJoin(room string) *topics.Error {
+	s.mu.Lock()
+	for r := range s.rooms {
+		if r.name == room {
+			s.mu.Unlock()
+			return nil
+		}
+	}
+	s.mu.Unlock()
+	return s.spend(s.joins, "joins")
 }
 
 // forget takes r off the rooms of s and reports whether it was the last.

@@ -44,6 +44,9 @@ func (s *Session) subscribe(sub subscription) error {
 	if name == "" {
 		return s.subscribeAcross(sub)
 	}
+	if err := s.spendJoin(name); err != nil {
+		return err
+	}
 	r := s.broker.enter(name, true)
 	defer r.leave()
 	if err := s.granted(sub); err != nil { // with the room's lock, under which grants are taken back

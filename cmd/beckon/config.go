@@ -43,6 +43,9 @@ type serve struct {
 	LimitUnauthenticated           int  `help:"Connections that are not authenticated yet, in all." default:"1000" env:"BECKON_LIMIT_UNAUTHENTICATED"`
 	LimitUnauthenticatedPerAddress int  `help:"The same, of one address (IPv6: a /64); loopback has no such limit." default:"20" env:"BECKON_LIMIT_UNAUTHENTICATED_PER_ADDRESS"`
 	LimitLogins                    int  `help:"Failed logins a minute, of an address and of a name." default:"10" env:"BECKON_LIMIT_LOGINS"`
+	LimitRate                      int  `help:"Messages of a connection, a second. Who is over it is slowed down, told, and cut off in the end." default:"50" env:"BECKON_LIMIT_RATE"`
+	LimitBurst                     int  `help:"Messages of a connection at once." default:"200" env:"BECKON_LIMIT_BURST"`
+	LimitJoins                     int  `help:"Joins of a connection, a second." default:"10" env:"BECKON_LIMIT_JOINS"`
 	LimitSessions                  int  `help:"Sessions open per peer." default:"64" env:"BECKON_LIMIT_SESSIONS"`
 	LimitPeers                     int  `help:"Peers of a room." default:"1000" env:"BECKON_LIMIT_PEERS"`
 	LimitRooms                     int  `help:"Rooms of a connection." default:"32" env:"BECKON_LIMIT_ROOMS"`
@@ -92,6 +95,9 @@ func (s *serve) check() error {
 		{"limit-unauthenticated", int64(s.LimitUnauthenticated)},
 		{"limit-unauthenticated-per-address", int64(s.LimitUnauthenticatedPerAddress)},
 		{"limit-logins", int64(s.LimitLogins)},
+		{"limit-rate", int64(s.LimitRate)},
+		{"limit-burst", int64(s.LimitBurst)},
+		{"limit-joins", int64(s.LimitJoins)},
 		{"limit-sessions", int64(s.LimitSessions)},
 		{"limit-peers", int64(s.LimitPeers)},
 		{"limit-rooms", int64(s.LimitRooms)},
@@ -130,6 +136,14 @@ func limit[N ~int | ~int64](n N) int {
 		return math.MaxInt32
 	}
 	return int(n)
+}
+
+// budget is the same for a number a second, where a negative one is none.
+func budget(n int) int {
+	if n == 0 {
+		return -1
+	}
+	return n
 }
 
 // grace is the same for the broker, where a negative one is none.

@@ -312,3 +312,32 @@ func TestReadyzSaysDrainingToNewConnectionsDuringTheDrain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A flood is slowed down, told, and cut off, and the others do not feel it.
+func TestFloodIsCutOffAtEveryKindOfDoorWhileOthersGoOn(t *testing.T) {
+	s := startSite(t, "--limit-rate=50", "--limit-burst=5")
+	alice, bob := s.caller(t, jsonWS, "alice", "calm"), s.caller(t, mqtt3TCP, "bob", "calm")
+	alice.sees("bob")
+	bob.sees("alice")
+	for _, at := range mainEntrances {
+		t.Run(at.String(), func(t *testing.T) {
+			flood := s.caller(t, at, "flood", roomOf(at))
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					if _, err := flood.line.send(flood.room, "", `{"type":"msg"}`); err != nil {
+						return
+					}
+				}
+			}()
+			alice.send("bob", `{"type":"msg"}`)
+			bob.hears("alice", `{"type":"msg"}`)
+			flood.until("that it is told", func(e event) bool { return e.kind == "error" && strings.Contains(e.text, `"code":429`) })
+			flood.isEnded("0x96", "4029")
+			<-done
+			bob.send("alice", `{"type":"msg"}`)
+			alice.hears("bob", `{"type":"msg"}`)
+		})
+	}
+}
