@@ -27,6 +27,11 @@ type Config struct {
 	// Nil: none.
 	ICEServers func(topics.Identity) (servers []topics.ICEServer, ttl time.Duration)
 
+	// Wake is told, once for each session, that from waits for peer, which is
+	// offline: so that a gateway can wake a sleeping camera. It must not block.
+	// Nil: nobody is told but who subscribed under wake/.
+	Wake func(room, peer, from, session string)
+
 	Root        topics.Root   // first level of the topics; "rtc"
 	Grace       time.Duration // how long a peer may come back after its connection was lost; 5 s
 	MaxMessage  int           // bytes of a message; 64 KiB
@@ -36,6 +41,7 @@ type Config struct {
 	Rate        int           // messages of a connection, a second; 50
 	Burst       int           // messages of a connection at once; 200
 	Joins       int           // joins of a connection, a second; 10
+	Hold        time.Duration // how long messages wait for a device that is offline; 20 s
 	MaxHeld     int           // messages that wait for a peer that is expected back; 64
 	Queue       int           // bytes waiting to be written to an MQTT connection; 1 MiB
 	Write       time.Duration // one write to an MQTT connection waits at most; 5 s
@@ -75,6 +81,9 @@ func (c Config) withDefaults() (Config, error) {
 	number(&c.Queue, 1<<20)
 	if c.Grace == 0 {
 		c.Grace = 5 * time.Second
+	}
+	if c.Hold == 0 {
+		c.Hold = 20 * time.Second
 	}
 	if c.Handshake == 0 {
 		c.Handshake = 10 * time.Second

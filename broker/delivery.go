@@ -65,13 +65,17 @@ func (r *room) hand(p *peer, m *message) error {
 			return p.wait(m, r.broker.MaxHeld) // its connection is ending just now
 		}
 	}
-	if len(p.waiting) == 0 && !p.expected() {
-		if p.member == nil {
-			return topics.Errorf(topics.Offline, "%s is offline in %s", p.name, r.name)
-		}
+	switch {
+	case len(p.waiting) > 0 || p.expected():
+		return r.hold(p, m)
+	case p.member == nil && p.device && r.broker.Hold > 0 && m.sender != nil:
+		p.expect(r, r.broker.Hold)
+		return r.hold(p, m)
+	case p.member == nil:
+		return topics.Errorf(topics.Offline, "%s is offline in %s", p.name, r.name)
+	default:
 		return topics.Errorf(topics.Offline, "%s in %s does not listen to %s: it has not subscribed to its inbox", p.name, r.name, m.Src)
 	}
-	return p.wait(m, r.broker.MaxHeld)
 }
 
 // undelivered says, to the sender, why a receiver did not get a message.

@@ -242,7 +242,7 @@ func TestAdminSpeaksAsAnyoneButTheServer(t *testing.T) {
 }
 
 func TestDeviceStaysListedWhenItIsOffline(t *testing.T) {
-	s := serve(t, Config{Authenticate: accounts, Grace: soon})
+	s := serve(t, Config{Authenticate: accounts, Grace: soon, Hold: -1})
 	cam := s.client5(t, "c", as("cam1")).subscribe(inbox("garage", "cam1"))
 	alice := s.client5(t, "a", as("alice"))
 	alice.name = "alice"

@@ -231,11 +231,14 @@ func (r *room) expired(p *peer, turn int) {
 		return
 	}
 	p.timer = nil
-	if p.member == nil {
+	switch {
+	case p.member != nil:
+		r.fail(p, "%s joined %s, but never subscribed to its inbox")
+	case p.online:
 		r.giveUp(p, "gone")
-		return
+	default: // a device that was not woken in time
+		r.fail(p, "%s is offline in %s")
 	}
-	r.fail(p, "%s joined %s, but never subscribed to its inbox")
 }
 
 // fail tells the senders of what waits for p that it did not get it.

@@ -32,6 +32,9 @@
 //     there. A direct message that a connection did not take, or did not
 //     acknowledge, goes to the next connection of the peer, so one of QoS 1 may
 //     come twice; without a next one its sender is told 480.
+//   - The sender of an offer that waited, and whose newer offer waits in its place,
+//     is told 480 about the older one.
+//   - A flood is not read from for a second before anything of it is refused.
 //   - Nobody publishes another's presence, an admin neither: it is made from the
 //     peer's own connection. An admin speaks as anyone but the server.
 //   - In --dev the MQTT user name "observer" is an observer of every room: an

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -136,7 +137,7 @@ func (g *grantReader) grants(d *document, what string) []topics.Grant {
 	if g.role != nil {
 		if text, ok := d.text(g.role, what+": role"); ok {
 			if role, ok = parseRole(text); !ok {
-				d.mistake(g.role, "%s: role %q is none; it takes peer, viewer, observer or admin", what, cut(text))
+				d.mistake(g.role, "%s: role %q is none; it takes peer, viewer, observer or admin", what, word(text))
 			}
 		}
 	}
@@ -181,7 +182,7 @@ func checkName(name string) error {
 	if topics.ValidName(name) {
 		return nil
 	}
-	return fmt.Errorf("%q is not a name: it takes 1 to %d letters, digits, '_', '.' and '-', and begins with a letter or a digit", cut(name), topics.MaxName)
+	return fmt.Errorf("%q is not a name: it takes 1 to %d letters, digits, '_', '.' and '-', and begins with a letter or a digit", word(name), topics.MaxName)
 }
 
 // checkRooms checks a room of a grant: a name, the beginning of one and "*", or
@@ -190,7 +191,16 @@ func checkRooms(room string) error {
 	if prefix, ok := strings.CutSuffix(room, "*"); topics.ValidName(prefix) || ok && prefix == "" {
 		return nil
 	}
-	return fmt.Errorf("room %q is not a name: it takes 1 to %d letters, digits, '_', '.' and '-', begins with a letter or a digit, and may end with one *", cut(room), topics.MaxName)
+	return fmt.Errorf("room %q is not a name: it takes 1 to %d letters, digits, '_', '.' and '-', begins with a letter or a digit, and may end with one *", word(room), topics.MaxName)
+}
+
+// word is cut for what takes no spaces: in a file where a colon is missing, a
+// password can follow one.
+func word(s string) string {
+	if at := strings.IndexFunc(s, unicode.IsSpace); at >= 0 {
+		s = s[:at+1] + "..."
+	}
+	return cut(s)
 }
 
 // cut keeps foreign text short in an error.
@@ -215,22 +225,22 @@ func checkFilter(filter string, root topics.Root) error {
 	levels := strings.Split(filter, "/")
 	switch {
 	case len(filter) > maxTopic || len(levels) > maxLevels:
-		return fmt.Errorf("filter %q is longer than %d bytes or %d levels", cut(filter), maxTopic, maxLevels)
+		return fmt.Errorf("filter %q is longer than %d bytes or %d levels", word(filter), maxTopic, maxLevels)
 	case !utf8.ValidString(filter) || strings.ContainsFunc(filter, func(r rune) bool { return r < ' ' || r >= 0x7f && r <= 0x9f }):
-		return fmt.Errorf("filter %q has bytes that are no text", cut(filter))
+		return fmt.Errorf("filter %q has bytes that are no text", word(filter))
 	case strings.HasPrefix(filter, "$"):
-		return fmt.Errorf("filter %q begins with $, where the server has its own topics", cut(filter))
+		return fmt.Errorf("filter %q begins with $, where the server has its own topics", word(filter))
 	}
 	for i, level := range levels {
 		if level == "#" && i == len(levels)-1 || level == "+" {
 			continue
 		}
 		if strings.ContainsAny(level, "#+") {
-			return fmt.Errorf("filter %q has a wildcard in a wrong place: + stands for a whole level, # for all that follow, at the end", cut(filter))
+			return fmt.Errorf("filter %q has a wildcard in a wrong place: + stands for a whole level, # for all that follow, at the end", word(filter))
 		}
 	}
 	if root != "" && reaches(levels, strings.Split(string(root), "/")) {
-		return fmt.Errorf("filter %q reaches into the rooms (%s/...), where only rooms and roles count; make it narrower", cut(filter), root)
+		return fmt.Errorf("filter %q reaches into the rooms (%s/...), where only rooms and roles count; make it narrower", word(filter), root)
 	}
 	return nil
 }

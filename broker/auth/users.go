@@ -198,10 +198,12 @@ func readUsers(path string) (*yaml.Node, error) {
 		return nil, err
 	}
 	var doc yaml.Node
-	if err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&doc); errors.Is(err, io.EOF) {
+	switch err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&doc); {
+	case errors.Is(err, io.EOF):
 		return empty, nil
-	}
-	if root := doc.Content[0]; root.Tag == "!!null" || root.Kind == yaml.SequenceNode && len(root.Content) == 0 {
+	case err != nil: // parseUsers says it, without what stands there
+	case doc.Content[0].Tag == "!!null" || doc.Content[0].Kind == yaml.SequenceNode && len(doc.Content[0].Content) == 0:
+		root := doc.Content[0]
 		root.Kind, root.Tag, root.Value, root.Style = yaml.SequenceNode, "!!seq", "", 0
 		return &doc, nil
 	}

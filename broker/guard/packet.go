@@ -152,7 +152,7 @@ func (k *checker) connect(c *cursor) {
 	case c.bad != nil:
 		return
 	case protocol != "MQTT" && protocol != "MQIsdp": // [MQTT-3.1.2-1]
-		c.fail(badVersion, "protocol name %s", excerpt([]byte(protocol)))
+		c.fail(badVersion, "protocol name of %d bytes, it takes MQTT", len(protocol)) // in a packet that is garbled it can be a password
 		return
 	}
 	k.named, k.level = true, level

@@ -15,7 +15,7 @@ import (
 func TestBrokerKeepsTheContractOfTheBus(t *testing.T) {
 	const grace = 300 * time.Millisecond
 	bustest.Run(t, func(t *testing.T) bridge.Connect {
-		b, err := broker.New(broker.Config{Authenticate: auth.Dev, Grace: grace, Rate: -1, Joins: -1, Logger: slog.New(slog.DiscardHandler)})
+		b, err := broker.New(broker.Config{Authenticate: auth.Dev, Grace: grace, Rate: -1, Joins: -1, Hold: -1, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,9 +31,11 @@ type serve struct {
 	tlsSettings     `group:"TLS:"`
 	iceSettings     `group:"ICE servers:"`
 
-	Root  string        `help:"First level of every topic, or the first two." default:"rtc" env:"BECKON_ROOT"`
-	Grace time.Duration `help:"How long a peer whose connection was lost may take to come back. 0: no time." default:"5s" env:"BECKON_GRACE"`
-	Drain time.Duration `help:"How long stopping may take at most; with --dev a second." default:"25s" env:"BECKON_DRAIN"`
+	Root    string        `help:"First level of every topic, or the first two." default:"rtc" env:"BECKON_ROOT"`
+	Grace   time.Duration `help:"How long a peer whose connection was lost may take to come back. 0: no time." default:"5s" env:"BECKON_GRACE"`
+	Hold    time.Duration `help:"How long messages wait for a device that is offline. 0: no time." default:"20s" env:"BECKON_HOLD"`
+	WakeURL string        `name:"wake-url" help:"Webhook that is told that somebody waits for a device that is offline, so that a gateway can wake it." env:"BECKON_WAKE_URL" placeholder:"URL"`
+	Drain   time.Duration `help:"How long stopping may take at most; with --dev a second." default:"25s" env:"BECKON_DRAIN"`
 
 	LogLevel  string `help:"One of ${enum}." enum:"debug,info,warn,error" default:"info" env:"BECKON_LOG_LEVEL"`
 	LogFormat string `help:"One of ${enum}." enum:"text,json" default:"text" env:"BECKON_LOG_FORMAT"`
@@ -46,6 +48,7 @@ type serve struct {
 	LimitRate                      int  `help:"Messages of a connection, a second. Who is over it is slowed down, told, and cut off in the end." default:"50" env:"BECKON_LIMIT_RATE"`
 	LimitBurst                     int  `help:"Messages of a connection at once." default:"200" env:"BECKON_LIMIT_BURST"`
 	LimitJoins                     int  `help:"Joins of a connection, a second." default:"10" env:"BECKON_LIMIT_JOINS"`
+	LimitHeld                      int  `help:"Messages that wait for a peer that is expected, or asleep." default:"64" env:"BECKON_LIMIT_HELD"`
 	LimitSessions                  int  `help:"Sessions open per peer." default:"64" env:"BECKON_LIMIT_SESSIONS"`
 	LimitPeers                     int  `help:"Peers of a room." default:"1000" env:"BECKON_LIMIT_PEERS"`
 	LimitRooms                     int  `help:"Rooms of a connection." default:"32" env:"BECKON_LIMIT_ROOMS"`
@@ -58,6 +61,11 @@ func (s *serve) check() error {
 	var wrong []error
 	add := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 
+	if s.WakeURL != "" {
+		if err := checkWakeURL(s.WakeURL); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
 	if s.file != nil {
 		wrong = append(wrong, s.file.wrong...)
 	}
@@ -98,6 +106,8 @@ func (s *serve) check() error {
 		{"limit-rate", int64(s.LimitRate)},
 		{"limit-burst", int64(s.LimitBurst)},
 		{"limit-joins", int64(s.LimitJoins)},
+		{"hold", int64(s.Hold)},
+		{"limit-held", int64(s.LimitHeld)},
 		{"limit-sessions", int64(s.LimitSessions)},
 		{"limit-peers", int64(s.LimitPeers)},
 		{"limit-rooms", int64(s.LimitRooms)},
@@ -146,12 +156,12 @@ func budget(n int) int {
 	return n
 }
 
-// grace is the same for the broker, where a negative one is none.
-func (s *serve) grace() time.Duration {
-	if s.Grace == 0 {
+// period is the same for a time.
+func period(d time.Duration) time.Duration {
+	if d == 0 {
 		return -1
 	}
-	return s.Grace
+	return d
 }
 
 // size is a number of bytes, spelled 65536, 64KiB, 1MiB or 1GiB.

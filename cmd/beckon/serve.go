@@ -120,6 +120,7 @@ type house struct {
 	accounts *accounts // nil with --dev
 	tls      *encryption
 	ice      *ice
+	waker    *waker      // nil without --wake-url
 	draining atomic.Bool // /readyz says 503
 
 	life context.Context // ends with close
@@ -154,11 +155,16 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		h.tls.config = h.accounts.TLS(h.tls.config)
 	}
 	root := topics.Root(s.Root)
+	var wake func(room, peer, from, session string)
+	if s.WakeURL != "" {
+		h.waker = newWaker(s.WakeURL, h.log)
+		wake = h.waker.wake
+	}
 	h.broker, err = broker.New(broker.Config{
 		Root:         root,
 		Authenticate: authenticate,
 		ICEServers:   h.ice.ICEServers,
-		Grace:        s.grace(),
+		Grace:        period(s.Grace),
 		MaxMessage:   limit(s.LimitMessage),
 		Queue:        limit(s.LimitQueue),
 		Rate:         budget(s.LimitRate),
@@ -167,6 +173,9 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		MaxSessions:  limit(s.LimitSessions),
 		MaxPeers:     limit(s.LimitPeers),
 		MaxRooms:     limit(s.LimitRooms),
+		MaxHeld:      limit(s.LimitHeld),
+		Hold:         period(s.Hold),
+		Wake:         wake,
 		Logger:       h.log,
 	})
 	if err != nil {
@@ -292,6 +301,9 @@ func (h *house) close() error {
 	}
 	if h.broker != nil {
 		errs = append(errs, h.broker.Close())
+	}
+	if h.waker != nil {
+		h.waker.close()
 	}
 	if h.ice != nil {
 		errs = append(errs, h.ice.close())

@@ -1,0 +1,121 @@
+package broker
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// asleep opens a broker with a device cam1 that is listed and offline.
+func asleep(t *testing.T, c Config) *Broker {
+	t.Helper()
+	b := newBroker(t, c)
+	b.open(t, device()).join("garage").s.Close(true)
+	return b
+}
+
+func device() topics.Identity {
+	id := peerOf("cam1", "garage")
+	id.Device = true
+	return id
+}
+
+func (p *inProc) say(to, format string, args ...any) error {
+	return p.s.Publish(topics.Address{Room: "garage", Kind: topics.Direct, Dst: to, Src: p.name}, fmt.Appendf(nil, format, args...))
+}
+
+func TestOfferToADeviceThatIsOfflineWaitsAndWakesIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		woken := ""
+		b := asleep(t, Config{Wake: func(room, peer, from, session string) { woken += fmt.Sprintln(room, peer, from, session) }})
+		gateway := b.open(t, topics.Identity{Name: "gw", Grants: []topics.Grant{{Room: "garage", Role: topics.Observer}}})
+		if err := gateway.s.Subscribe("rtc/v1/garage/wake/cam1"); err != nil {
+			t.Fatal(err)
+		}
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		alice.types()
+		for _, m := range []string{`{"type":"offer","session":"k3"}`, `{"type":"candidate","session":"k3","candidate":"1"}`, `{"type":"candidate","session":"k3","candidate":""}`} {
+			if err := alice.say("cam1", "%s", m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if woken != "garage cam1 alice k3\n" {
+			t.Errorf("woken: %q", woken)
+		}
+		gateway.mu.Lock()
+		if len(gateway.in) != 1 || string(gateway.in[0].Payload) != `{"type":"wake","for":"alice","session":"k3"}` {
+			t.Errorf("the gateway got %v", gateway.in)
+		}
+		gateway.mu.Unlock()
+		time.Sleep(19 * time.Second)
+		cam := b.open(t, device()).join("garage")
+		cam.expect("+alice hello offer candidate candidate")
+		alice.expect("+cam1")
+	})
+}
+
+func TestOfferToADeviceThatIsNotWokenInTimeIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		alice.types()
+		if err := alice.say("cam1", `{"type":"offer","session":"k3"}`); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(21 * time.Second)
+		synctest.Wait()
+		alice.expect("offline")
+		b.open(t, device()).join("garage").expect("+alice hello")
+	})
+}
+
+func TestNewerOfferTakesThePlaceOfTheOneThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		bob := b.open(t, peerOf("bob", "garage")).join("garage")
+		alice.types()
+		bob.types()
+		for _, err := range []error{
+			alice.say("cam1", `{"type":"offer","session":"k1"}`), alice.say("cam1", `{"type":"candidate","session":"k1"}`),
+			bob.say("cam1", `{"type":"offer","session":"b1"}`),
+			alice.say("cam1", `{"type":"offer","session":"k2"}`),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		alice.expect("offline") // about k1
+		bob.expect("")
+		cam := b.open(t, device()).join("garage")
+		cam.mu.Lock()
+		var sessions []string
+		for _, d := range cam.in {
+			if d.Session != "" {
+				sessions = append(sessions, d.Type+" "+d.Session)
+			}
+		}
+		cam.mu.Unlock()
+		if got := fmt.Sprint(sessions); got != "[offer b1 offer k2]" {
+			t.Errorf("the device got %s", got)
+		}
+	})
+}
+
+func TestHoldIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{MaxHeld: 3})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		for i := range 3 {
+			if err := alice.say("cam1", `{"type":"msg","data":%d}`, i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := alice.say("cam1", `{"type":"msg","data":3}`); topics.AsError(err).Code != topics.Busy {
+			t.Errorf("message 4: %v", err)
+		}
+	})
+}
