@@ -51,7 +51,9 @@ func (o Origins) Check(r *http.Request) error {
 	if err != nil {
 		return topics.Errorf(topics.Forbidden, "origin %s is not allowed: %v", shown(header[0]), err)
 	}
-	if from.isHost(r.Host) || o.Dev && from.web() && loopback(from.host) {
+	// A page that came without TLS could be anybody's; where TLS ends here it is not
+	// the server's own.
+	if own := r.TLS == nil || from.scheme == "https"; own && from.isHost(r.Host) || o.Dev && from.web() && loopback(from.host) {
 		return nil
 	}
 	for _, a := range o.Allowed {

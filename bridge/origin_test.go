@@ -9,6 +9,19 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
+func TestPageWithoutTLSIsNotTheServersOwnWhereTLSEndsHere(t *testing.T) {
+	for origin, want := range map[string]bool{"https://cam.example": true, "http://cam.example": false} {
+		r := httptest.NewRequest("GET", "https://cam.example/ws", nil)
+		r.Header.Set("Origin", origin)
+		if r.TLS == nil {
+			t.Fatal("no TLS")
+		}
+		if err := (bridge.Origins{}).Check(r); (err == nil) != want {
+			t.Errorf("%s: %v", origin, err)
+		}
+	}
+}
+
 func TestOriginIsAllowedOnlyWhenItIsTheSameHostOrListed(t *testing.T) {
 	listed := bridge.Origins{Allowed: []string{"https://good.example", "http://10.0.0.5:8000", "capacitor://app"}}
 	for _, c := range []struct {

@@ -2,8 +2,10 @@ package bridge
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -66,6 +68,9 @@ type Session struct {
 	stop func(*topics.Error)
 	conn uint64
 
+	remote       netip.Addr          // where the client is
+	certificates []*x509.Certificate // it showed
+
 	turn   sync.Mutex          // Receive and Close take turns; held while the bus is called
 	shown  *topics.Credentials // until they were used
 	id     topics.Identity
@@ -87,7 +92,8 @@ type room struct {
 // NewSession returns the session of a client that just came. The config must
 // have been checked.
 func NewSession(cfg *Config, c Client) *Session {
-	return &Session{cfg: cfg, out: c.Out, stop: c.End, conn: c.Conn, shown: &c.Credentials}
+	return &Session{cfg: cfg, out: c.Out, stop: c.End, conn: c.Conn, shown: &c.Credentials,
+		remote: c.Credentials.Remote, certificates: c.Credentials.TLS}
 }
 
 // Receive takes a frame from the client; its answers go to Out. The frame is
@@ -230,6 +236,9 @@ func (s *Session) leave(f *frame) error {
 	return nil
 }
 
+// refreshTime is how long a new token may be looked at.
+const refreshTime = 10 * time.Second
+
 func (s *Session) refresh(ctx context.Context, f *frame) error {
 	token, err := textOf("token", f.token)
 	switch {
@@ -240,7 +249,9 @@ func (s *Session) refresh(ctx context.Context, f *frame) error {
 	case s.cfg.Refresh == nil:
 		return topics.Errorf(topics.Forbidden, "this server does not refresh tokens: connect again with the new one")
 	}
-	return s.cfg.Refresh(ctx, s.bus, topics.Credentials{Token: token, Name: s.id.Name})
+	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	return s.cfg.Refresh(ctx, s.bus, topics.Credentials{Token: token, Name: s.id.Name, Remote: s.remote, TLS: s.certificates})
 }
 
 // own is where the client's presence in a room stands.

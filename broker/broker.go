@@ -23,6 +23,10 @@ type Config struct {
 	// error, an [*topics.Error], is for the client to see.
 	Authenticate func(context.Context, topics.Credentials) (topics.Identity, error)
 
+	// Still says what an identity may do by now, or that it is revoked. Nil: what
+	// it could when it came.
+	Still func(topics.Identity) (topics.Identity, error)
+
 	// ICEServers are the ones for a peer, with credentials that are good for ttl.
 	// Nil: none.
 	ICEServers func(topics.Identity) (servers []topics.ICEServer, ttl time.Duration)
@@ -148,7 +152,7 @@ func (b *Broker) Connect(id topics.Identity, via string, inbox func(topics.Deliv
 	if b.draining.Load() {
 		return nil, topics.Errorf(topics.Unavailable, "the server is shutting down")
 	}
-	return b.newSession(id, via, &inProcess{inbox: inbox}), nil
+	return b.newSession(id, via, &inProcess{inbox: inbox})
 }
 
 // ServeConn speaks MQTT with the client at the other end of conn until one of

@@ -24,20 +24,46 @@ func (s *Session) Identity() topics.Identity { return s.may() }
 
 // Renew gives the session newer credentials of the same name. Where they grant
 // less, it loses the rooms and subscriptions that they do not grant.
-func (s *Session) Renew(id topics.Identity) {
-	was := s.identity.Swap(&id)
+func (s *Session) Renew(id topics.Identity) error {
+	for {
+		was := s.identity.Load()
+		if was == nil {
+			return errClosed
+		}
+		if s.swap(was, id) {
+			break
+		}
+	}
+	s.narrow()
+	return s.recheck()
+}
+
+// swap puts id in the place of was, unless another came between, and has the
+// session end when id does.
+func (s *Session) swap(was *topics.Identity, id topics.Identity) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.identity.Load() != was || s.closed {
+		return false
+	}
+	next := &id
+	s.identity.Store(next)
 	if s.expiry != nil {
 		s.expiry.Stop()
 		s.expiry = nil
 	}
-	if !id.Expires.IsZero() && !s.closed {
-		s.expiry = time.AfterFunc(time.Until(id.Expires), s.expire)
+	if !id.Expires.IsZero() {
+		s.expiry = time.AfterFunc(time.Until(id.Expires), func() {
+			if s.identity.Load() == next {
+				s.expire()
+			}
+		})
 	}
-	s.mu.Unlock()
-	if was == nil {
-		return
-	}
+	return true
+}
+
+// narrow takes from the session what it may not have any more.
+func (s *Session) narrow() {
 	for _, r := range s.inRooms() {
 		r.mu.Lock()
 		r.reconsider(s)
@@ -48,6 +74,32 @@ func (s *Session) Renew(id topics.Identity) {
 		return nil
 	})
 	s.broker.outside.reconsider(s)
+}
+
+// recheck asks what the session's identity may do by now. An error is a
+// revocation: the connection ends at once, and its peers are gone.
+func (s *Session) recheck() error {
+	if s.broker.Still == nil {
+		return nil
+	}
+	for {
+		was := s.identity.Load()
+		if was == nil {
+			return errClosed
+		}
+		next, err := s.broker.Still(*was)
+		switch {
+		case s.identity.Load() != was: // it was renewed meanwhile: ask again
+		case err != nil:
+			s.expel(topics.AsError(err), true)
+			return err
+		case s.swap(was, next):
+			s.narrow()
+			return nil
+		case s.isClosed():
+			return errClosed
+		}
+	}
 }
 
 // reconsider takes from a member what its session may not have any more.
@@ -99,28 +151,27 @@ func (s *Session) expel(why *topics.Error, gone bool) {
 	s.Close(gone)
 }
 
-// Recheck asks, of every session, what its identity may do by now; to be called
-// when accounts have changed. An error is a revocation: the connection ends at
-// once, and its peers are gone.
-func (b *Broker) Recheck(now func(topics.Identity) (topics.Identity, error)) {
+// Recheck asks, of every session, what its identity may do by now (Config.Still);
+// to be called after accounts have changed. A session that is just being opened is
+// either among them, or asks by itself and sees the change.
+func (b *Broker) Recheck() {
 	b.mu.Lock()
-	all := make([]*Session, 0, len(b.sessions))
-	for s := range b.sessions {
-		all = append(all, s)
-	}
+	all := slices.Collect(maps.Keys(b.sessions))
 	b.mu.Unlock()
 	for _, s := range all {
-		id := s.identity.Load()
-		if id == nil {
-			continue
-		}
-		next, err := now(*id)
-		if err != nil {
-			s.expel(topics.AsError(err), true)
-			continue
-		}
-		s.Renew(next)
+		_ = s.recheck() // the session was told
 	}
+}
+
+// Names are those of the identities that have a session.
+func (b *Broker) Names() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	names := make(map[string]bool, len(b.sessions))
+	for s := range b.sessions {
+		names[s.peer] = true
+	}
+	return names
 }
 
 // inRooms returns the rooms that the session has something in.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,7 +147,13 @@ func TestPeerThatComesBackWithNewCredentialsWithinTheGraceIsNotSeenToGo(t *testi
 
 func TestRevokedAccountIsGoneAtOnceAndItsHeldMessagesWithIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBroker(t, Config{})
+		var revoked atomic.Bool
+		b := newBroker(t, Config{Still: func(id topics.Identity) (topics.Identity, error) {
+			if id.Name == "alice" && revoked.Load() {
+				return id, topics.Errorf(topics.Unauthorized, "revoked")
+			}
+			return id, nil
+		}})
 		bob := b.open(t, peerOf("bob", "garage")).join("garage")
 		alice := b.open(t, peerOf("alice", "garage")).join("garage")
 		cam := b.open(t, peerOf("cam1", "garage")).join("garage")
@@ -155,12 +162,8 @@ func TestRevokedAccountIsGoneAtOnceAndItsHeldMessagesWithIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		bob.types()
-		b.Recheck(func(id topics.Identity) (topics.Identity, error) {
-			if id.Name == "alice" {
-				return id, topics.Errorf(topics.Unauthorized, "revoked")
-			}
-			return id, nil
-		})
+		revoked.Store(true)
+		b.Recheck()
 		synctest.Wait()
 		bob.expect("-alice")
 		back := b.open(t, peerOf("cam1", "garage")).join("garage")
@@ -242,4 +245,45 @@ func TestExpiredMQTTConnectionIsToldAndClosed(t *testing.T) {
 	three.expect("rtc/v1/garage/to/cam2/_ hello", `rtc/v1/garage/to/cam2/_ "code":401`)
 	five.waitEnded()
 	three.waitEnded()
+}
+
+// A session that is opened while accounts change is among those that are asked, or
+// asks by itself.
+func TestAccountRevokedWhileItLogsInDoesNotComeIn(t *testing.T) {
+	b := newBroker(t, Config{Still: func(id topics.Identity) (topics.Identity, error) {
+		return id, topics.Errorf(topics.Unauthorized, "revoked")
+	}})
+	if _, err := b.Connect(peerOf("alice", "garage"), "ws", func(topics.Delivery) error { return nil }); topics.AsError(err).Code != topics.Unauthorized {
+		t.Errorf("got %v", err)
+	}
+	if n := len(b.sessions); n != 0 {
+		t.Errorf("%d sessions are kept", n)
+	}
+}
+
+func TestRenewalDuringARecheckIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s *Session
+		id := peerOf("alice", "garage")
+		id.Expires = time.Now().Add(time.Minute)
+		renewed := id
+		renewed.Expires = time.Now().Add(time.Hour)
+		first := true
+		b := newBroker(t, Config{Still: func(now topics.Identity) (topics.Identity, error) {
+			if s != nil && first {
+				first = false
+				if err := s.Renew(renewed); err != nil { // comes between
+					t.Error(err)
+				}
+			}
+			return now, nil
+		}})
+		alice := b.open(t, id).join("garage")
+		s = alice.s
+		b.Recheck()
+		alice.types()
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		alice.expect("")
+	})
 }

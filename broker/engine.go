@@ -91,12 +91,16 @@ func (h *hook) admit(c *client, cl *mqtt.Client, pk packets.Packet) error {
 	if err := topics.CheckName("peer", id.Name); err != nil {
 		return err
 	}
-	c.session = h.broker.newSession(id, viaMQTT, c)
+	var will *message
 	if pk.Connect.WillFlag {
-		if c.session.will, err = h.will(id, pk); err != nil {
+		if will, err = h.will(id, pk); err != nil {
 			return err
 		}
 	}
+	if c.session, err = h.broker.newSession(id, viaMQTT, c); err != nil {
+		return err
+	}
+	c.session.will = will
 	// mochi would publish the will itself, unchecked, and resume sessions by
 	// the client's id, whoever it is: it gets neither.
 	cl.Properties.Will = mqtt.Will{}

@@ -13,8 +13,8 @@ import (
 func (r *room) hold(p *peer, m *message) error {
 	if m.opens {
 		p.waiting = slices.DeleteFunc(p.waiting, func(old *message) bool {
-			if old.Src != m.Src || old.Session == "" || old.Session == m.Session {
-				return false
+			if old.Src != m.Src || old.Session == "" || old.Session == m.Session || old.handed {
+				return false // of another call, or of one that may be going on
 			}
 			if old.Opens() {
 				if from := r.peers[old.Src]; from != nil {

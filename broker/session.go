@@ -39,7 +39,9 @@ type Session struct {
 // viaMQTT is the door "mqtt" of a presence.
 const viaMQTT = "mqtt"
 
-func (b *Broker) newSession(id topics.Identity, via string, r receiver) *Session {
+// newSession opens a session, unless the identity was revoked while its
+// credentials were looked at.
+func (b *Broker) newSession(id topics.Identity, via string, r receiver) (*Session, error) {
 	s := &Session{
 		broker: b, peer: id.Name, device: id.Device, via: via, receiver: r,
 		name:     via[:1] + strconv.FormatUint(b.conns.Add(1), 10),
@@ -51,8 +53,12 @@ func (b *Broker) newSession(id topics.Identity, via string, r receiver) *Session
 	b.mu.Lock()
 	b.sessions[s] = struct{}{}
 	b.mu.Unlock()
-	s.Renew(id)
-	return s
+	s.swap(nil, id)
+	if err := s.recheck(); err != nil {
+		s.Close(true)
+		return nil, err
+	}
+	return s, nil
 }
 
 // Publish sends payload to a; see bridge.Bus.

@@ -155,8 +155,14 @@ func (s *Session) changeWatcher(change func(*member) error) (*member, error) {
 	if err := change(next); err != nil {
 		return nil, err
 	}
-	s.watcher = next
-	s.broker.watch(next)
+	switch {
+	case len(next.subs) > 0:
+		s.watcher = next
+		s.broker.watch(next)
+	case s.watcher != nil: // it watches no more
+		s.broker.unwatch(s.watcher)
+		s.watcher = nil
+	}
 	return next, nil
 }
 

@@ -84,7 +84,10 @@ func TestMessagesToAConnectionThatIsJustEndingAllWaitInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, Config{})
 		alice := b.open(t, peerOf("alice", "garage")).join("garage")
-		cam := b.newSession(peerOf("cam1", "garage"), "ws", &dying{})
+		cam, err := b.newSession(peerOf("cam1", "garage"), "ws", &dying{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cam.Subscribe(inbox("garage", "cam1")); err != nil {
 			t.Fatal(err)
 		}

@@ -121,3 +121,14 @@ type handoffAddr struct{}
 
 func (handoffAddr) Network() string { return "door" }
 func (handoffAddr) String() string  { return "door" }
+
+// Hold makes the connection of r wait again, which is about to speak a protocol of
+// its own and has not authenticated: it counts under the caps until admit is
+// called. There may be no place for it. In a foreign server nothing is held.
+func Hold(r *http.Request) (admit func(), ok bool) {
+	c := connOf(r)
+	if c == nil {
+		return func() {}, true
+	}
+	return c.admit, c.hold()
+}

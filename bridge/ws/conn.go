@@ -35,6 +35,8 @@ const (
 // conn is one connection. Its reader, run, owns it; the timer, the bus and the
 // handler only put things into the queue and set the state.
 type conn struct {
+	authenticated func() // frees the place among those who are not
+
 	h       *Handler
 	n       uint64 // for the log
 	ws      *websocket.Conn
@@ -52,8 +54,8 @@ type conn struct {
 	since   time.Time
 }
 
-func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentials) *conn {
-	c := &conn{h: h, n: h.number.Add(1), ws: ws, wire: wire, done: make(chan struct{}), since: time.Now()}
+func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentials, authenticated func()) *conn {
+	c := &conn{h: h, n: h.number.Add(1), ws: ws, wire: wire, done: make(chan struct{}), since: time.Now(), authenticated: authenticated}
 	c.queue.limit = h.cfg.Queue
 	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: c.n, Out: c.out, End: c.over})
 	ws.SetPingHandler(c.pinged)
@@ -136,6 +138,7 @@ func (c *conn) receiveFirst(frame []byte) {
 	}()
 	<-done
 	if c.session.Joined() {
+		c.authenticated()
 		c.admit()
 	}
 }

@@ -39,6 +39,11 @@ type Config struct {
 	// connect again.
 	Refresh func(context.Context, bridge.Bus, topics.Credentials) error
 
+	// Hold counts the connection of an upgrade among those that are not
+	// authenticated, until admit is called; false: there is no place. Nil: nobody
+	// counts.
+	Hold func(*http.Request) (admit func(), ok bool)
+
 	Logger *slog.Logger // default: slog.Default()
 }
 
@@ -146,16 +151,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, e.Message, e.Code.HTTP())
 		return
 	}
+	admit := func() {}
+	if h.cfg.Hold != nil {
+		var ok bool
+		if admit, ok = h.cfg.Hold(r); !ok {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "too many connections are not authenticated yet; try again", http.StatusServiceUnavailable)
+			return
+		}
+	}
 	wire := &wire{timeout: h.cfg.Write, pool: &h.writes}
 	ws, err := h.upgrader.Upgrade(hijacker{w, wire}, r, nil)
 	if err != nil {
-		return // it was answered
+		admit() // it was answered, and may go on as HTTP
+		return
 	}
 	if err := wire.flush(); err != nil {
 		wire.Close()
 		return
 	}
-	h.start(h.newConn(ws, wire, credentials(r)))
+	h.start(h.newConn(ws, wire, credentials(r), admit))
 }
 
 // start runs c, unless the handler has been closed meanwhile.

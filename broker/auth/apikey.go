@@ -43,6 +43,53 @@ func NewAPIKey() (key, hash string) {
 
 const hashPrefix = "sha256:"
 
+// AddAPIKey makes a key for the file at path, of that name and with those grants,
+// and returns it: the file has its hash only. Its tokens live for ttl at most; 0
+// leaves that out. A name that is there already is refused. For the rest it goes
+// as with [SetUser].
+func AddAPIKey(path, name string, grants []topics.Grant, ttl time.Duration) (key string, err error) {
+	if err := checkName(name); err != nil {
+		return "", fmt.Errorf("key: %w", err)
+	}
+	key, hash := NewAPIKey()
+	parse := func(data []byte) error {
+		_, err := parseAPIKeys(path, data)
+		return err
+	}
+	err = editList(path, parse, func(list *yaml.Node) error {
+		if other := named(list, name); other != nil {
+			return fmt.Errorf("key %s is there already, in line %d; take another name, or take that one out", name, other.Line)
+		}
+		n := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+		setField(n, "name", name)
+		setField(n, "hash", hash)
+		if len(grants) > 0 {
+			(&Account{Grants: grants}).writeGrants(n)
+		}
+		if ttl != 0 {
+			setField(n, "ttl", short(ttl))
+		}
+		list.Content = append(list.Content, n)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return key, nil
+}
+
+// short is d without units that are zero at the end: 1h, not 1h0m0s.
+func short(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 func parseAPIKeys(file string, data []byte) (apiKeys, error) {
 	d := &document{name: file}
 	keys := make(apiKeys)
@@ -78,7 +125,7 @@ func (keys apiKeys) read(d *document, n *yaml.Node, i int, lines map[string]int)
 		text, _ := strings.CutPrefix(n.Value, hashPrefix)
 		raw, err := hex.DecodeString(text)
 		if n.Kind != yaml.ScalarNode || err != nil || len(raw) != len(sum) || text == n.Value {
-			d.mistake(n, "%s: hash is not sha256: and 64 hex digits; make it with \"printf %%s KEY | sha256sum\"", what)
+			d.mistake(n, "%s: hash is not sha256: and 64 hex digits; make a key with \"beckon api-key\", or a hash with \"printf %%s KEY | sha256sum\"", what)
 			return
 		}
 		copy(sum[:], raw)

@@ -170,7 +170,7 @@ func (a *Auth) Authenticate(ctx context.Context, c topics.Credentials) (topics.I
 	}
 	claimed := ""
 	if l.password != "" {
-		claimed = c.Username
+		claimed = a.countable(c.Username)
 	}
 	l.attempt = a.throttle.attempt(c.Remote, claimed)
 	if err := l.allowed(); err != nil {
@@ -187,6 +187,20 @@ func (a *Auth) Authenticate(ctx context.Context, c topics.Credentials) (topics.I
 		l.succeed()
 	}
 	return id, nil
+}
+
+// countable is the name under which a login with a password counts, "" for none.
+// What no account can be called is refused without a look and takes no room in
+// the throttle. A webhook may know it, though: alice@example.com, say.
+func (a *Auth) countable(name string) string {
+	switch {
+	case topics.ValidName(name):
+		return name
+	case a.webhook == nil || name == "":
+		return ""
+	}
+	sum := sha256.Sum256([]byte(name)) // it may be long
+	return "#" + hex.EncodeToString(sum[:])
 }
 
 func (a *Auth) takesTokens() bool { return a.JWTKey != "" || a.JWKS != "" }
@@ -304,6 +318,9 @@ func (a *Auth) Recheck(id topics.Identity) (topics.Identity, error) {
 		if !slices.ContainsFunc(a.keys(), func(k key) bool { return k.stamp == id.Stamp }) {
 			return topics.Identity{}, topics.Errorf(topics.Unauthorized, "the key that signed the token is not trusted here any more")
 		}
+	case byWebhook:
+		// No file knows it, and what it logged in with is not kept to ask again. Its
+		// Expires, which is never zero, has it log in again.
 	}
 	return id, nil
 }

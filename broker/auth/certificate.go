@@ -267,16 +267,23 @@ func (t *trust) recheck(stamp string) error {
 	return nil
 }
 
-var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
+var (
+	oidCommonName       = asn1.ObjectIdentifier{2, 5, 4, 3}
+	oidAlternativeNames = asn1.ObjectIdentifier{2, 5, 29, 17}
+)
 
 // nameOf is whose certificate it is: the URI beckon:NAME among its alternative
 // names, else its common name. Exactly one, exactly as a name is written: what
 // comes close is refused, not mended.
 func nameOf(c *x509.Certificate) (string, error) {
 	var names []string
-	for _, uri := range c.URIs {
-		if uri.Scheme == "beckon" {
-			name, _ := strings.CutPrefix(uri.String(), "beckon:")
+	uris, err := rawURIs(c)
+	if err != nil {
+		return "", topics.Errorf(topics.Unauthorized, "the certificate: its alternative names cannot be read")
+	}
+	for _, uri := range uris {
+		if scheme, _, ok := strings.Cut(uri, ":"); ok && strings.EqualFold(scheme, "beckon") {
+			name, _ := strings.CutPrefix(uri, "beckon:") // another case stays, and is no name
 			names = append(names, name)
 		}
 	}
@@ -294,6 +301,33 @@ func nameOf(c *x509.Certificate) (string, error) {
 		return "", topics.Errorf(topics.Unauthorized, "the certificate: %v", err)
 	}
 	return names[0], nil
+}
+
+// rawURIs returns the URIs among the alternative names of c as they stand there:
+// a url.URL has lost the case of the scheme, and a "#" with nothing behind it.
+func rawURIs(c *x509.Certificate) ([]string, error) {
+	const tagURI = 6
+	var uris []string
+	for _, e := range c.Extensions {
+		if !e.Id.Equal(oidAlternativeNames) {
+			continue
+		}
+		var list asn1.RawValue
+		if rest, err := asn1.Unmarshal(e.Value, &list); err != nil || len(rest) > 0 {
+			return nil, errors.New("trailing or broken data")
+		}
+		for rest := list.Bytes; len(rest) > 0; {
+			var name asn1.RawValue
+			var err error
+			if rest, err = asn1.Unmarshal(rest, &name); err != nil {
+				return nil, err
+			}
+			if name.Class == asn1.ClassContextSpecific && name.Tag == tagURI {
+				uris = append(uris, string(name.Bytes))
+			}
+		}
+	}
+	return uris, nil
 }
 
 // TLS returns c so that it asks clients for a certificate of the CAs of now.

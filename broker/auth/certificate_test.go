@@ -132,6 +132,22 @@ func withURIs(uris ...string) func(*x509.Certificate) {
 	}
 }
 
+// withRawURIs puts URIs into a certificate that a url.URL would not write so.
+func withRawURIs(uris ...string) func(*x509.Certificate) {
+	return func(c *x509.Certificate) {
+		c.Subject.CommonName = "cam1"
+		var list []asn1.RawValue
+		for _, u := range uris {
+			list = append(list, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(u)})
+		}
+		value, err := asn1.Marshal(list)
+		if err != nil {
+			panic(err)
+		}
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oidAlternativeNames, Value: value})
+	}
+}
+
 // THREATS.md, row 28. To add a certificate, add a row: what the handshake and
 // then the login make of it, "" for who gets in as cam1.
 func TestClientCertificates(t *testing.T) {
@@ -175,6 +191,11 @@ func TestClientCertificates(t *testing.T) {
 		{"a URI with slashes", ca.issue(t, withURIs("beckon://cam1")), "", "not a name"},
 		{"a URI with a query", ca.issue(t, withURIs("beckon:cam1?x")), "", "not a name"},
 		{"a URI with an escape", ca.issue(t, withURIs("beckon:cam%31")), "", "not a name"},
+		{"a URI with an empty fragment", ca.issue(t, withRawURIs("beckon:cam1#")), "", "not a name"},
+		{"a URI with an empty query", ca.issue(t, withRawURIs("beckon:cam1?")), "", "not a name"},
+		{"a URI in capitals", ca.issue(t, withRawURIs("BECKON:cam1")), "", "not a name"},
+		{"a URI in capitals beside a good one", ca.issue(t, withRawURIs("beckon:cam1", "Beckon:cam1")), "", "2 names"},
+		{"a raw URI", ca.issue(t, withRawURIs("urn:x#", "beckon:cam1")), "", ""},
 		{"an empty URI", ca.issue(t, withURIs("beckon:")), "", "not a name"},
 		{"a DNS name alone", ca.issue(t, func(c *x509.Certificate) { c.DNSNames = []string{"cam1"} }), "", "0 names"},
 	}

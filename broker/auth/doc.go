@@ -17,8 +17,17 @@
 // A token expires when it says ("exp", without leeway) and counts up to 30 s
 // before "nbf". An unknown name costs the hash that a wrong password costs and
 // is told in the same words; only where there is a webhook can the names of the
-// users file be told from others by the time it takes. After so many failed
-// logins an address, or a name, is not looked at for a while ([throttle]).
+// users file be told from others by the time it takes.
+//
+// After so many failed logins an address, or a name, is not looked at for a
+// while. Guesses at a name do not lock out its owner at an address from which it
+// has logged in since the server started; from any other they do, and so they do
+// behind a proxy on this machine, where all come from one address, which does not
+// count. The reasons, and what is forgotten first, stand at [throttle].
+//
+// A connection by the webhook ends when its answer says ("expires"), or else after
+// its "ttl", an hour at least: it has to log in again then, and the webhook is
+// asked again. Within ttl it is not asked twice, but after a reload it is.
 //
 // The files are one immutable state, replaced as a whole by [Auth.Reload], which
 // keeps what a broken file said before. [Auth.Run] calls it when files change.

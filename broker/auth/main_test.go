@@ -23,9 +23,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // planted is in every password and secret of these tests: no log line and no
 // error may have it.
-const planted = "pl4nt3d-s3cr3t"
+const planted = "hunter2-pl4nt3d-s3cr3t"
 
-const password = "hunter2 " + planted
+const password = "password " + planted
 
 // output is what an Auth logs and answers in a test.
 type output struct {

@@ -19,7 +19,7 @@ type entry[V any] struct {
 	value V
 }
 
-// maxRecent is how many addresses, names or answers are remembered.
+// maxRecent is how many addresses, how many names and how many answers are remembered.
 const maxRecent = 10_000
 
 func newRecent[V any]() *recent[V] {

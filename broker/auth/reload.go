@@ -115,7 +115,7 @@ func (a *Auth) loadAPIKeys(s *state, data [][]byte) error {
 
 // Reload reads the files again. Where one is wrong, what it said before stays in
 // force, and the error says so; the others count. Whoever called it rechecks the
-// connections then, whatever the error.
+// connections then, whatever the error. What the webhook said is forgotten.
 func (a *Auth) Reload() error {
 	_, err := a.reload()
 	return staying(err)
@@ -131,6 +131,9 @@ func staying(err error) error {
 func (a *Auth) reload() (changed bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.webhook != nil {
+		a.webhook.forget()
+	}
 	next := *a.state.Load()
 	var wrong []error
 	for _, p := range a.parts() {
@@ -169,10 +172,43 @@ func (p part) read() (data [][]byte, sum [32]byte, err error) {
 
 // How Run looks after the files.
 const (
-	settle    = 50 * time.Millisecond // from the first sign of a change to reading
-	look      = 10 * time.Second      // between looks, for file systems that tell nothing
-	lookOften = time.Second           // when nothing at all tells
+	settle     = 100 * time.Millisecond // from the last sign of a change to a look, and between two looks
+	settleMost = 500 * time.Millisecond // from the first sign to the first look, whatever goes on in the folder
+	growMost   = 5 * time.Second        // from the first sign to reading, however the files still change
+	look       = 10 * time.Second       // between looks, for file systems that tell nothing
+	lookOften  = time.Second            // when nothing at all tells
 )
+
+// settling says when files that were changed are read: not before nothing has
+// been heard for a while, and they look the same twice, so that one that is
+// written in place, bit by bit, is not taken for whole. A writer that pauses for
+// longer than the two looks take is not seen through: a rename is for that.
+type settling struct {
+	first, due time.Time // of the first sign; of the next look, zero for none
+	last       fingerprints
+}
+
+// sign takes note of a sign of a change.
+func (s *settling) sign(now time.Time) {
+	switch {
+	case s.due.IsZero():
+		s.first, s.due = now, now.Add(settle)
+	case now.Add(settle).Before(s.first.Add(settleMost)):
+		s.due = now.Add(settle)
+	}
+}
+
+// looked takes note of what the files look like, and says whether to read them.
+func (s *settling) looked(now time.Time, files fingerprints) bool {
+	steady := files.same(s.last)
+	s.last = files
+	if !steady && now.Sub(s.first) < growMost {
+		s.due = now.Add(settle)
+		return false
+	}
+	s.due = time.Time{}
+	return true
+}
 
 // Run reloads the files when they change, and the set of keys from time to
 // time, until ctx ends. After each change it calls changed, which should
@@ -190,15 +226,15 @@ func (a *Auth) Run(ctx context.Context, changed func()) error {
 		defer fetching.Wait()
 		fetching.Go(func() { a.fetchKeys(ctx) })
 	}
-	var due <-chan time.Time
 	seen := fingerprints{} // so that the first look reads: a file may have changed since New
-	check := func() {
-		if now := w.look(a.parts()); !now.same(seen) {
-			seen = now
-			a.reloadAndTell(changed)
-		}
+	changing := settling{last: w.look(a.parts())}
+	due := time.NewTimer(settle)
+	defer due.Stop()
+	sign := func() {
+		changing.sign(time.Now())
+		due.Reset(time.Until(changing.due))
 	}
-	check()
+	sign()
 	for {
 		select {
 		case <-ctx.Done():
@@ -207,19 +243,26 @@ func (a *Auth) Run(ctx context.Context, changed func()) error {
 			if !ok {
 				return errors.New("watching files ended")
 			}
-			if due == nil {
-				due = time.After(settle)
-			}
+			sign()
 		case err := <-w.errors:
 			a.Logger.Warn("watching files failed", "error", err)
-			if due == nil {
-				due = time.After(settle)
+			sign()
+		case <-due.C:
+			now := w.look(a.parts())
+			switch {
+			case !changing.looked(time.Now(), now):
+				due.Reset(settle)
+			case !now.same(seen):
+				seen = now
+				a.reloadAndTell(changed)
 			}
-		case <-due:
-			due = nil
-			check()
 		case <-tick.C:
-			check()
+			if changing.due.IsZero() {
+				if now := w.look(a.parts()); !now.same(seen) {
+					changing.last = now
+					sign()
+				}
+			}
 		case <-others: // whoever fetched them
 			changed()
 		}

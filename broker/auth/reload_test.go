@@ -137,6 +137,123 @@ func TestChangesOfFilesAreNoticed(t *testing.T) {
 	a.lets(byName("cam6", password))
 }
 
+func TestFileThatIsWrittenInTwoHalvesIsReadWhole(t *testing.T) {
+	users := file(t, "users.yaml", account("cam1")+account("cam2"))
+	a := newAuth(t, Config{Users: users})
+	changes := a.run()
+	id := a.lets(byName("cam2", password))
+	whole := account("cam1") + "- name: cam2\n  password: " + a.state.Load().users.user("cam2").Password + "\n  rooms: garage\n"
+	at := strings.Index(whole, "- name: cam2") // each half is good
+	pause := settle * 4 / 5
+	for range 20 {
+		begin := time.Now()
+		if err := os.WriteFile(users, []byte(whole[:at]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(pause)
+		f, err := os.OpenFile(users, os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(whole[at:]); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > settle*3/2 {
+			t.Logf("the machine is slow: it took %v; once more", took)
+			select {
+			case <-changes:
+			case <-time.After(time.Second):
+			}
+			continue
+		}
+		await(t, changes, "a write in two halves")
+		if a.state.Load().users.user("cam2") == nil {
+			t.Fatal("the first half was read")
+		}
+		if _, err := a.Recheck(id); err != nil {
+			t.Errorf("cam2 is out: %v", err)
+		}
+		return
+	}
+	t.Skip("this machine is too slow for it")
+}
+
+func TestSettling(t *testing.T) {
+	path := file(t, "users.yaml", "1")
+	files := func() fingerprints {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fingerprints{path: info}
+	}
+	zero := time.Now()
+	at := func(d time.Duration) time.Time { return zero.Add(d) }
+	due := func(s *settling, want time.Duration) {
+		t.Helper()
+		if got := s.due.Sub(zero); got != want {
+			t.Errorf("the look is at %v, want %v", got, want)
+		}
+	}
+	t.Run("from the last sign", func(t *testing.T) {
+		s := settling{last: files()}
+		s.sign(at(0))
+		due(&s, settle)
+		s.sign(at(settle / 2))
+		due(&s, settle*3/2)
+		put(t, path, "12")
+		if s.looked(at(settle*3/2), files()) {
+			t.Error("read at the first look")
+		}
+		due(&s, settle*5/2)
+		s.sign(at(2 * settle)) // the writer was not done
+		due(&s, 3*settle)
+		put(t, path, "123")
+		if s.looked(at(3*settle), files()) {
+			t.Error("read though it changed")
+		}
+		if !s.looked(at(4*settle), files()) || !s.due.IsZero() {
+			t.Error("not read though nothing changes")
+		}
+	})
+	t.Run("a folder where much goes on", func(t *testing.T) {
+		s := settling{last: files()}
+		put(t, path, "1234")
+		for d := time.Duration(0); d < 10*settleMost; d += settle / 10 {
+			if !s.due.IsZero() && !at(d).Before(s.due) {
+				if d > settleMost+settle {
+					t.Errorf("the look is at %v", d)
+				}
+				if s.looked(at(d), files()) {
+					return
+				}
+			}
+			s.sign(at(d))
+		}
+		t.Error("never read")
+	})
+	t.Run("a file that never rests", func(t *testing.T) {
+		s := settling{last: files()}
+		s.sign(at(0))
+		for d := settle; ; d += settle {
+			put(t, path, strings.Repeat("x", int(d/settle)))
+			if s.looked(at(d), files()) {
+				if d != growMost {
+					t.Errorf("read at %v", d)
+				}
+				return
+			}
+			if d > growMost {
+				t.Fatal("never read")
+			}
+			s.sign(at(d))
+		}
+	})
+}
+
 func TestBrokenFileIsLoggedAndItsRepairNoticed(t *testing.T) {
 	users := file(t, "users.yaml", account("cam1"))
 	a := newAuth(t, Config{Users: users})

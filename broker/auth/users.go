@@ -1,13 +1,8 @@
 package auth
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 
 	"github.com/beckon-rtc/beckon/topics"
 	"go.yaml.in/yaml/v3"
@@ -150,67 +145,36 @@ func valueOf(n *yaml.Node, key string) *yaml.Node {
 // SetUser adds a to the users file at path, or changes the account of its name
 // there: what a has replaces what the file has, what a leaves empty stays.
 // Comments and order are kept. The file is replaced as a whole, with mode 0600;
-// it is made if there is none. A file with mistakes is left as it is.
+// it is made if there is none. A file with mistakes is left as it is. Two at once
+// wait for each other, but not on Windows, where one of them can be lost.
 func SetUser(path string, a Account) error {
 	if err := checkName(a.Name); err != nil {
 		return fmt.Errorf("account: %w", err)
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	doc, err := readUsers(path)
-	if err != nil {
+	parse := func(data []byte) error {
+		_, err := parseUsers(path, data, "", true)
 		return err
 	}
-	list := doc.Content[0]
-	var n *yaml.Node
-	for _, entry := range list.Content {
-		if name := valueOf(entry, "name"); name != nil && name.Value == a.Name {
-			n = entry
+	return editList(path, parse, func(list *yaml.Node) error {
+		n := named(list, a.Name)
+		if n == nil {
+			n = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+			list.Content = append(list.Content, n)
+			setField(n, "name", a.Name)
 		}
-	}
-	if n == nil {
-		n = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-		list.Content = append(list.Content, n)
-		setField(n, "name", a.Name)
-	}
-	a.write(n)
-	var out bytes.Buffer
-	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	if err := errors.Join(enc.Encode(doc), enc.Close()); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if _, err := parseUsers(path, out.Bytes(), "", true); err != nil {
-		return fmt.Errorf("the file would be wrong, so it stays as it was: %w", err)
-	}
-	return replaceFile(path, out.Bytes())
+		a.write(n)
+		return nil
+	})
 }
 
-// readUsers returns the tree of a users file that has no mistake.
-func readUsers(path string) (*yaml.Node, error) {
-	data, err := readFile(path, maxUsers)
-	empty := &yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.SequenceNode, Tag: "!!seq"}}}
-	if errors.Is(err, os.ErrNotExist) {
-		return empty, nil
+// named returns the entry of list that has the name, or nil.
+func named(list *yaml.Node, name string) *yaml.Node {
+	for _, n := range list.Content {
+		if has := valueOf(n, "name"); has != nil && has.Value == name {
+			return n
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	var doc yaml.Node
-	switch err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&doc); {
-	case errors.Is(err, io.EOF):
-		return empty, nil
-	case err != nil: // parseUsers says it, without what stands there
-	case doc.Content[0].Tag == "!!null" || doc.Content[0].Kind == yaml.SequenceNode && len(doc.Content[0].Content) == 0:
-		root := doc.Content[0]
-		root.Kind, root.Tag, root.Value, root.Style = yaml.SequenceNode, "!!seq", "", 0
-		return &doc, nil
-	}
-	if _, err := parseUsers(path, data, "", true); err != nil {
-		return nil, fmt.Errorf("the file has mistakes, so it stays as it is: %w", err)
-	}
-	return &doc, nil
+	return nil
 }
 
 // write puts what a has into the entry n.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -22,6 +23,7 @@ const (
 	webhookTimeout  = 2 * time.Second
 	webhookMaxBytes = 64 << 10
 	webhookMaxTTL   = 24 * time.Hour
+	webhookGood     = time.Hour // an answer that does not say how long, and has no longer ttl
 	webhookAtOnce   = 64
 )
 
@@ -32,7 +34,7 @@ type webhook struct {
 	client *http.Client
 	slots  chan struct{}
 	secret []byte // keys of the cache are made with it, so that they tell nothing
-	cache  *recent[answer]
+	cache  atomic.Pointer[recent[answer]]
 	now    func() time.Time
 	log    *slog.Logger
 }
@@ -50,11 +52,17 @@ func newWebhook(address string, root topics.Root, now func() time.Time, log *slo
 	if u.Scheme != "https" && !loopback(u.Hostname()) {
 		log.Warn("passwords go to the webhook unencrypted; use https unless the network between is yours alone", "url", where(u))
 	}
-	return &webhook{
+	w := &webhook{
 		url: u, root: root, client: newClient(webhookTimeout), slots: make(chan struct{}, webhookAtOnce),
-		secret: []byte(rand.Text()), cache: newRecent[answer](), now: now, log: log,
-	}, nil
+		secret: []byte(rand.Text()), now: now, log: log,
+	}
+	w.forget()
+	return w, nil
 }
+
+// forget drops all answers, those too that are on their way: they may be of
+// before whatever made the operator want this.
+func (w *webhook) forget() { w.cache.Store(newRecent[answer]()) }
 
 // question is what the webhook is asked.
 type question struct {
@@ -79,11 +87,12 @@ func (w *webhook) ask(ctx context.Context, c topics.Credentials) (id topics.Iden
 	mac := hmac.New(sha256.New, w.secret)
 	mac.Write(text)
 	key := string(mac.Sum(nil))
-	if a, ok := w.cache.get(key); ok {
+	cache := w.cache.Load()
+	if a, ok := cache.get(key); ok {
 		if w.now().Before(a.until) {
 			return a.id, false, nil
 		}
-		w.cache.remove(key)
+		cache.remove(key)
 	}
 	a, denied, err := w.post(ctx, text)
 	switch {
@@ -94,7 +103,7 @@ func (w *webhook) ask(ctx context.Context, c topics.Credentials) (id topics.Iden
 		return topics.Identity{}, false, topics.Errorf(topics.Unavailable, "logins cannot be checked now; try again")
 	}
 	if w.now().Before(a.until) {
-		w.cache.put(key, func(answer) answer { return a })
+		cache.put(key, func(answer) answer { return a })
 	}
 	return a.id, false, nil
 }
@@ -132,7 +141,11 @@ func (w *webhook) post(ctx context.Context, question []byte) (a answer, denied b
 // parse reads an answer: an account, as the users file has it, in JSON, and
 //
 //	"ttl": 60             seconds for which the same question is not asked again
-//	"expires": 1767225600 Unix seconds when the connection ends; left out: never
+//	"expires": 1767225600 Unix seconds when the connection ends; left out: an hour
+//	                      after the answer, or when ttl is over if that is later
+//
+// So who came in by the webhook always has to log in again some time, and it is
+// asked again: it cannot say by itself that somebody is out.
 func (w *webhook) parse(data []byte) (answer, error) {
 	d := &document{name: "its answer"}
 	n := d.json(data)
@@ -169,6 +182,12 @@ func (w *webhook) parse(data []byte) (answer, error) {
 	}
 	a.id = got.identity(byWebhook, "")
 	a.id.Expires = expires
+	if expires.IsZero() {
+		a.id.Expires = w.now().Add(webhookGood)
+		if a.until.After(a.id.Expires) {
+			a.id.Expires = a.until
+		}
+	}
 	if !expires.IsZero() && expires.Before(a.until) {
 		a.until = expires
 	}

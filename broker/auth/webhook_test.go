@@ -28,7 +28,7 @@ func TestWebhookSaysWhoItIs(t *testing.T) {
 	})
 	a := newAuth(t, Config{Webhook: p.URL})
 	id := a.lets(topics.Credentials{Username: "alice@example.com", Password: password, Name: "client-7", Remote: elsewhere})
-	if id.Name != "alice" || id.Source != byWebhook || len(id.Grants) != 1 || id.Grants[0] != (topics.Grant{Room: "garage", Role: topics.Viewer, Of: "cam1"}) || !id.Expires.IsZero() {
+	if id.Name != "alice" || id.Source != byWebhook || len(id.Grants) != 1 || id.Grants[0] != (topics.Grant{Room: "garage", Role: topics.Viewer, Of: "cam1"}) || id.Expires.IsZero() {
 		t.Errorf("it is %+v", id)
 	}
 	if want := (question{Username: "alice@example.com", Password: password, ClientID: "client-7", Address: "198.51.100.7"}); got != want {
@@ -177,6 +177,73 @@ func TestWebhookSaysWhenTheConnectionEnds(t *testing.T) {
 	none, err := a.Recheck(id)
 	refused(t, none, err, topics.Unauthorized, "expired")
 	a.refuses(byName("alice", password), topics.Unavailable, "") // not from memory
+}
+
+func TestWebhookThatDoesNotSayWhenHasOneLogInAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		ttl  string
+		good time.Duration
+	}{
+		"no ttl":         {``, time.Hour},
+		"a short one":    {`,"ttl":60`, time.Hour},
+		"a long one":     {`,"ttl":7200`, 2 * time.Hour},
+		"an endless one": {`,"ttl":9e15`, webhookMaxTTL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := newClock()
+			p := publish(t, text(`{"name":"alice","rooms":"r"`+test.ttl+`}`))
+			a := newAuth(t, Config{Webhook: p.URL, Now: now.Now})
+			id := a.lets(byName("alice", password))
+			if want := now.Now().Add(test.good); !id.Expires.Equal(want) {
+				t.Errorf("it ends %v, want %v", id.Expires, want)
+			}
+			now.pass(test.good - time.Second)
+			if same, err := a.Recheck(id); err != nil || !same.Expires.Equal(id.Expires) {
+				t.Errorf("rechecked: %+v, %v", same, err)
+			}
+			now.pass(time.Second)
+			none, err := a.Recheck(id)
+			refused(t, none, err, topics.Unauthorized, "expired")
+			p.now(status(403))
+			a.refuses(byName("alice", password), topics.Unauthorized, "name or password wrong") // it was asked
+		})
+	}
+}
+
+func TestReloadForgetsWhatTheWebhookSaid(t *testing.T) {
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	p := publish(t, text(answered))
+	a := newAuth(t, Config{Webhook: p.URL})
+	alice := byName("alice", password)
+	a.lets(alice)
+	p.now(status(403))
+	a.lets(alice) // from memory
+	if err := a.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	a.refuses(alice, topics.Unauthorized, "name or password wrong")
+
+	// An answer that was on its way at the reload is not kept either.
+	p.now(func(w http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-answer
+		text(answered)(w, r)
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, err := a.Authenticate(t.Context(), alice); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-asked
+	if err := a.Reload(); err != nil {
+		t.Error(err)
+	}
+	close(answer)
+	<-done
+	p.now(status(403))
+	a.refuses(alice, topics.Unauthorized, "name or password wrong")
 }
 
 func TestUsersFileGoesBeforeTheWebhook(t *testing.T) {

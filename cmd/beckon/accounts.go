@@ -8,7 +8,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/broker"
@@ -102,16 +101,6 @@ type accounts struct {
 	ice    *ice
 }
 
-// Authenticate says who a client is by the accounts of now: they may have
-// changed while its password was hashed.
-func (a *accounts) Authenticate(ctx context.Context, c topics.Credentials) (topics.Identity, error) {
-	id, err := a.Auth.Authenticate(ctx, c)
-	if err != nil {
-		return topics.Identity{}, err
-	}
-	return a.Auth.Recheck(id)
-}
-
 // refresh gives a session the identity of a new token.
 func (a *accounts) refresh(ctx context.Context, bus bridge.Bus, c topics.Credentials) error {
 	session := bus.(*broker.Session) // house.connect made it
@@ -119,45 +108,21 @@ func (a *accounts) refresh(ctx context.Context, bus bridge.Bus, c topics.Credent
 	if err != nil {
 		return err
 	}
-	session.Renew(id)
-	return nil
+	return session.Renew(id)
 }
 
-// recheck holds every connection against the accounts of now. Who has none any
-// more has no relay either.
+// recheck holds every connection against the accounts of now. A relay, and the
+// credentials for one, stay with who has a session then: nobody is asked about
+// an identity that left, so it takes new ones when it comes back.
 func (a *accounts) recheck() {
-	gone, stays := make(map[string]bool), make(map[string]bool)
-	a.broker.Recheck(func(id topics.Identity) (topics.Identity, error) {
-		now, err := a.Auth.Recheck(id)
-		if err != nil {
-			gone[id.Name] = true
-		} else {
-			stays[id.Name] = true
-		}
-		return now, err
-	})
-	a.ice.end(func(name string) bool { return gone[name] && !stays[name] })
+	a.broker.Recheck()
+	present := sync.OnceValue(a.broker.Names) // when it is known who is asked about: who came in since has a session
+	a.ice.end(func(name string) bool { return !present()[name] })
 }
 
-// entering is longer than a client takes from being known to being in the
-// broker's list.
-const entering = 500 * time.Millisecond
-
-// run looks after the files until ctx is done. Who comes in while they change
-// could be missed, so there is a second look.
+// run looks after the files until ctx is done.
 func (a *accounts) run(ctx context.Context) {
-	var checks sync.WaitGroup
-	defer checks.Wait()
-	err := a.Auth.Run(ctx, func() {
-		a.recheck()
-		checks.Go(func() {
-			select {
-			case <-time.After(entering):
-				a.recheck()
-			case <-ctx.Done():
-			}
-		})
-	})
+	err := a.Auth.Run(ctx, a.recheck)
 	if err != nil {
 		a.Logger.Error("the files of accounts are not looked after any more: changes need a restart, or SIGHUP", "error", err)
 	}

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	camera1  = "password of cam1"
-	alicePwd = "password of alice"
+	camera1  = "hunter2 of cam1"
+	alicePwd = "hunter2 of alice"
 )
 
 // usersFile writes accounts for cam1, a device, and alice, both peers of garage.
@@ -56,7 +56,7 @@ func replace(t testing.TB, path, text string) {
 	}
 }
 
-const secret = "a secret of tokens that is long enough"
+const secret = "hunter2, the secret of tokens, is long enough"
 
 // tokenOf makes a token for a peer of garage.
 func tokenOf(t testing.TB, name string, ttl time.Duration) string {
@@ -141,7 +141,7 @@ func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
 	for _, at := range oneOfEach {
 		alice := s.member(t, at, "alice", alicePwd)
 		alice.leave()
-		for user, password := range map[string]string{"alice": "wrong password", "nobody": alicePwd} {
+		for user, password := range map[string]string{"alice": "wrong hunter2", "nobody": alicePwd} {
 			c, err := s.login(t, at, user, password)
 			if err == nil && at.protocol == "JSON" {
 				err = c.line.join("garage")
@@ -152,7 +152,7 @@ func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(s.Log.String(), alicePwd) || strings.Contains(s.Log.String(), "wrong password") {
+	if strings.Contains(s.Log.String(), alicePwd) || strings.Contains(s.Log.String(), "wrong hunter2") {
 		t.Error("a password is in the log")
 	}
 }

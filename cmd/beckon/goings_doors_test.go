@@ -341,3 +341,36 @@ func TestFloodIsCutOffAtEveryKindOfDoorWhileOthersGoOn(t *testing.T) {
 		})
 	}
 }
+
+// The cap on connections that have not authenticated counts a WebSocket until its
+// first join, as it counts MQTT until its CONNACK.
+func TestWebSocketsWithoutAJoinAreUnderTheCap(t *testing.T) {
+	const most = 5
+	s := startSite(t, fmt.Sprintf("--limit-unauthenticated=%d", most))
+	var open []*websocket.Conn
+	refused := 0
+	for range 20 {
+		c, _, err := websocket.DefaultDialer.Dial(s.WS, nil)
+		if err != nil {
+			refused++ // at the upgrade by 503, or at once
+			continue
+		}
+		defer c.Close()
+		open = append(open, c)
+	}
+	if len(open) > most || refused == 0 {
+		t.Fatalf("%d are open and %d were refused, the cap is %d", len(open), refused, most)
+	}
+	if err := open[0].WriteMessage(websocket.TextMessage, []byte(`{"type":"join","room":"garage","peer":"in"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitLog(t, "msg=joined", "peer=in")
+	eventually(t, "the place of the one that joined", func() bool {
+		c, _, err := websocket.DefaultDialer.Dial(s.WS, nil)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		return true
+	})
+}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -19,16 +21,25 @@ func (h *health) Run(out output) error {
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, h.URL, nil)
 	if err != nil {
-		return usage(err)
+		return usage(fmt.Errorf("the URL is none: %w", cause(err)))
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("not reachable: %w", err)
+		return fmt.Errorf("not reachable: %w", cause(err))
 	}
 	_ = answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("not ready: %s says %s", h.URL, answer.Status)
+		where := url.URL{Scheme: request.URL.Scheme, Host: request.URL.Host, Path: request.URL.Path}
+		return fmt.Errorf("not ready: %s says %s", where.String(), answer.Status)
 	}
 	_, err = fmt.Fprintln(out.stdout, "ready")
+	return err
+}
+
+// cause is err without the URL, in which there may be a password.
+func cause(err error) error {
+	if of, ok := errors.AsType[*url.Error](err); ok {
+		return of.Err
+	}
 	return err
 }

@@ -146,7 +146,7 @@ func (s *iceSettings) start(config *tls.Config, log *slog.Logger) (*ice, error) 
 	i, urls := new(ice), slices.Clone(s.ICEServer)
 	if len(s.TurnListen) > 0 {
 		i.server, err = turn.Listen(turn.ListenConfig{
-			Addrs: s.TurnListen, TLS: config, Secret: secret, PublicIPs: public, AllowPeers: allowed, Logger: log,
+			Addrs: s.TurnListen, TLS: config, Secret: secret, TTL: s.TurnTTL, PublicIPs: public, AllowPeers: allowed, Logger: log,
 		})
 		if _, network := errors.AsType[*net.OpError](err); network {
 			return nil, fmt.Errorf("--turn-listen: %w", err)
@@ -157,16 +157,17 @@ func (s *iceSettings) start(config *tls.Config, log *slog.Logger) (*ice, error) 
 		urls = append(urls, i.server.URLs()...)
 		log.Info("TURN and STUN, over UDP and TCP", "on", i.server.Addrs(), "urls", urls)
 	}
-	if i.Servers, err = turn.New(turn.Config{URLs: urls, Secret: secret, TTL: s.TurnTTL}); err != nil {
+	if i.Servers, err = turn.New(turn.Config{URLs: urls, Secret: secret, TTL: s.TurnTTL, Server: i.server}); err != nil {
 		return nil, usage(errors.Join(err, i.close()))
 	}
 	return i, nil
 }
 
-// end ends what is relayed for those peers.
-func (i *ice) end(gone func(name string) bool) {
+// end ends what is relayed for the peers that are gone, and takes their
+// credentials back. It asks for every name that has either, and for names.
+func (i *ice) end(gone func(name string) bool, names ...string) {
 	if i.server != nil {
-		i.server.End(gone)
+		i.server.End(gone, names...)
 	}
 }
 

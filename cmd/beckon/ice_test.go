@@ -28,7 +28,7 @@ func iceOf(t testing.TB, s *site, at entrance, name string) (servers []topics.IC
 }
 
 func TestICEServersAreToldAtEveryDoorWithCredentialsThatEnd(t *testing.T) {
-	s := startSite(t, "--ice-server=stun:stun.example", "--ice-server=turn:turn.example?transport=udp", "--turn-secret="+writeFile(t, "turn", "sixteen bytes and more\n"), "--turn-ttl=5m")
+	s := startSite(t, "--ice-server=stun:stun.example", "--ice-server=turn:turn.example?transport=udp", "--turn-secret="+writeFile(t, "turn", "hunter2 and sixteen bytes\n"), "--turn-ttl=5m")
 	for _, at := range mainEntrances {
 		servers, ttl := iceOf(t, s, at, "alice")
 		if len(servers) != 2 || ttl != 300 || servers[0].URLs[0] != "stun:stun.example" || servers[0].Username != "" ||
@@ -61,7 +61,7 @@ func TestBrokenICEServersDoNotStart(t *testing.T) {
 	dev := func(args ...string) []string {
 		return append([]string{"serve", "--dev", "--listen=127.0.0.1:0"}, args...)
 	}
-	good := "--turn-secret=" + writeFile(t, "turn", "sixteen bytes and more")
+	good := "--turn-secret=" + writeFile(t, "turn", "hunter2 and sixteen bytes")
 	refused(t, map[string]broken{
 		"no scheme":                 {dev("--ice-server=stun.example"), []string{"--ice-server", "stun.example", "stun:"}},
 		"a web address":             {dev("--ice-server=https://stun.example"), []string{"--ice-server", "stun:"}},

@@ -30,6 +30,7 @@ type commands struct {
 	Serve   serve          `cmd:"" help:"Run the server."`
 	Passwd  passwd         `cmd:"" help:"Add an account, or change its password."`
 	Token   token          `cmd:"" help:"Make a token."`
+	APIKey  apiKey         `cmd:"" name:"api-key" help:"Make a key by which tokens are made."`
 	Health  health         `cmd:"" help:"Ask a server whether it is ready."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 }

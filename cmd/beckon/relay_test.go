@@ -26,7 +26,7 @@ func TestCameraIsWatchedThroughTheEmbeddedRelayWithTheLocalNetworkAllowed(t *tes
 }
 
 func TestCameraIsWatchedThroughCoturn(t *testing.T) {
-	const secret = "what coturn and the server share"
+	const secret = "hunter2-that-coturn-and-the-server-share"
 	at := coturn.Start(t, secret)
 	s := startServer(t, "--ice-server=turn:"+at+"?transport=udp", "--turn-secret="+writeFile(t, "secret", secret+"\n"))
 	watchThroughRelay(t, s)

@@ -136,6 +136,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 			err = errors.Join(err, h.close())
 		}
 	}()
+	var still func(topics.Identity) (topics.Identity, error)
 	authenticate, refresh := auth.Dev, (func(context.Context, bridge.Bus, topics.Credentials) error)(nil)
 	if !s.Dev {
 		known, err := auth.New(s.authConfig(h.log))
@@ -144,6 +145,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		}
 		h.accounts = &accounts{Auth: known}
 		authenticate, refresh = h.accounts.Authenticate, h.accounts.refresh
+		still = h.accounts.Auth.Recheck
 	}
 	if h.tls, err = s.encryption(h.life, s.Listen, h.log, stderr); err != nil {
 		return nil, usage(err)
@@ -163,6 +165,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	h.broker, err = broker.New(broker.Config{
 		Root:         root,
 		Authenticate: authenticate,
+		Still:        still,
 		ICEServers:   h.ice.ICEServers,
 		Grace:        period(s.Grace),
 		MaxMessage:   limit(s.LimitMessage),
@@ -188,6 +191,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		Connect:      h.connect,
 		Authenticate: authenticate,
 		Refresh:      refresh,
+		Hold:         door.Hold,
 		Origins:      s.origins(),
 		Root:         root,
 		MaxMessage:   limit(s.LimitMessage),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -35,7 +36,7 @@ type wakeCall struct {
 func checkWakeURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return fmt.Errorf("--wake-url is %q, it must be an http or https URL", text)
+		return errors.New("--wake-url must be an http or https URL") // which may have a key in it: it is not shown
 	}
 	return nil
 }
@@ -83,12 +84,12 @@ func (w *waker) post(ctx context.Context, call wakeCall) error {
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return cause(err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	answer, err := w.client.Do(request)
 	if err != nil {
-		return err
+		return cause(err)
 	}
 	_ = answer.Body.Close()
 	if answer.StatusCode/100 != 2 {
