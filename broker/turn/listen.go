@@ -25,6 +25,10 @@ type ListenConfig struct {
 	// Secret is the one of Config; at least 16 bytes.
 	Secret []byte
 
+	// TTL is that of Config, or the longest of several that have the secret: for
+	// so long credentials of a revoked identity are refused. 10 min by default.
+	TTL time.Duration
+
 	// PublicIPs are where peers see the relays, at most one of each family. By
 	// default that is the address of Addrs; behind a NAT, and where that is
 	// every address, it must be said.
@@ -39,10 +43,13 @@ type ListenConfig struct {
 
 	// A browser makes a relay for each network and transport, and a device one
 	// for each of its viewers.
-	MaxPerIdentity int           // relays; 100
-	MaxRelays      int           // in all; 1000
-	MaxRate        int           // bytes a second of a relay, in each direction; 2.5 million, negative: no limit
-	MaxLifetime    time.Duration // of a relay, however often it is refreshed; 12 h
+	MaxPerIdentity int // relays; 100
+	MaxRelays      int // in all; 1000
+	MaxRate        int // bytes a second of a relay, in each direction; 2.5 million, negative: no limit
+
+	// MaxLifetime is how long a relay lasts, however often it is refreshed; 12 h.
+	// Long, as a camera is watched for a working day; End does not wait for it.
+	MaxLifetime time.Duration
 
 	Now    func() time.Time // the clock that credentials end by; time.Now
 	Logger *slog.Logger     // none
@@ -57,6 +64,9 @@ func (c *ListenConfig) setDefaults() {
 	def(&c.MaxPerIdentity, 100)
 	def(&c.MaxRelays, 1000)
 	def(&c.MaxRate, 2_500_000)
+	if c.TTL == 0 {
+		c.TTL = defaultTTL
+	}
 	if c.MaxLifetime == 0 {
 		c.MaxLifetime = 12 * time.Hour
 	}
@@ -104,6 +114,9 @@ func (c *ListenConfig) check() (addrs []netip.AddrPort, sides []side, err error)
 	}
 	if c.MaxPerIdentity < 0 || c.MaxRelays < 0 || c.MaxLifetime < time.Minute {
 		add("a limit of relays is negative, or a lifetime shorter than a minute")
+	}
+	if c.TTL < minTTL || c.TTL > maxTTL {
+		add("credentials would last %v, it takes 1m to 24h", c.TTL)
 	}
 	for _, p := range c.AllowPeers {
 		if a := unwrap(p.Addr()); p.IsSingleIP() && within(never, a) || p.Bits() > 0 && a.IsMulticast() {

@@ -3,10 +3,12 @@ package turn
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -197,6 +199,13 @@ func (t *relays) count() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return len(t.byAddress)
+}
+
+// names are the identities that have relays.
+func (t *relays) names() []string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Keys(t.held))
 }
 
 // end ends the relays of the identities that which chooses.

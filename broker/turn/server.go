@@ -18,6 +18,7 @@ type Server struct {
 	tcp     []*streams
 	relays  *relays
 	refused *refusals
+	ledger  *ledger
 	server  *pion.Server
 	once    sync.Once
 }
@@ -29,7 +30,7 @@ func Listen(c ListenConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, refused: &refusals{log: c.Logger}}
+	s := &Server{config: c, refused: &refusals{log: c.Logger}, ledger: newLedger(c.TTL, c.Now)}
 	s.relays = &relays{
 		ports: [2]uint16{c.MinPort, c.MaxPort}, perIdentity: c.MaxPerIdentity, most: c.MaxRelays, perSecond: c.MaxRate,
 		longest: c.MaxLifetime, sides: sides, log: c.Logger,
@@ -111,7 +112,8 @@ func (s *Server) pionConfig() pion.ServerConfig {
 // authenticate returns the identity of a request and the key that must have
 // signed it. Credentials that have ended make no relay any more, but keep one
 // that there is over the same connection, as coturn has it: a browser cannot
-// change them in a call. MaxLifetime ends that.
+// change them in a call. MaxLifetime ends that, and so does End: revoked ones are
+// good for nothing, neither a new relay nor one that there is.
 func (s *Server) authenticate(request *pion.RequestAttributes) (name string, key []byte, ok bool) {
 	const allocate = 0x003 // RFC 8656, 17
 	name, end, err := parseUsername(request.Username)
@@ -121,6 +123,9 @@ func (s *Server) authenticate(request *pion.RequestAttributes) (name string, key
 		return "", nil, false
 	case request.Realm != s.config.Realm:
 		s.refused.note(name, "the realm is not that of this server")
+		return "", nil, false
+	case s.ledger.revoked(name, end):
+		s.refused.note(name, "the credentials were revoked")
 		return "", nil, false
 	case s.config.Now().After(end) && (request.Method == allocate || !s.relays.has(name, request.SrcAddr)):
 		s.refused.note(name, "the credentials have ended")
@@ -222,9 +227,26 @@ func (s *Server) Addrs() []netip.AddrPort {
 // Relays is how many relays there are.
 func (s *Server) Relays() int { return s.relays.count() }
 
-// End ends the relays of the identities that which chooses, such as those whose
-// accounts were taken back. They carry nothing any more when it returns.
-func (s *Server) End(which func(name string) bool) { s.relays.end(which) }
+// End revokes the identities that which chooses, such as those whose accounts
+// were taken back. Their relays carry nothing any more when it returns, and the
+// credentials that they were told before are refused until they would have ended
+// anyway; those told afterwards are good. It asks once for each name that has a
+// relay, or credentials of Servers with this server that have not ended, or is
+// among names, and only after it has found out which names these are.
+func (s *Server) End(which func(name string) bool, names ...string) {
+	chosen := make(map[string]bool)
+	for _, name := range slices.Concat(s.relays.names(), s.ledger.names(), names) {
+		if _, asked := chosen[name]; !asked {
+			chosen[name] = which(name)
+		}
+	}
+	for name, ends := range chosen {
+		if ends {
+			s.ledger.revoke(name)
+		}
+	}
+	s.relays.end(func(name string) bool { return chosen[name] })
+}
 
 // Close ends the server and all relays, and waits for them.
 func (s *Server) Close() error {

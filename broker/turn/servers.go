@@ -26,12 +26,17 @@ type Config struct {
 	// TTL is how long credentials last; 10 min by default.
 	TTL time.Duration
 
+	// Server is the embedded one among them, if there is one: it is let know whom
+	// credentials are told, so that it can take them back (Server.End).
+	Server *Server
+
 	Now func() time.Time // the clock; time.Now by default
 }
 
 const (
 	defaultTTL = 10 * time.Minute
 	minTTL     = time.Minute
+	maxTTL     = 24 * time.Hour
 )
 
 // Servers are the ICE servers that peers are told of.
@@ -94,7 +99,7 @@ func (c Config) checkCredentials() error {
 	if len(c.Secret) > 0 {
 		wrong = append(wrong, checkSecret(c.Secret))
 	}
-	if c.TTL < minTTL || c.TTL > 24*time.Hour {
+	if c.TTL < minTTL || c.TTL > maxTTL {
 		add(fmt.Sprintf("credentials would last %v, it takes 1m to 24h", c.TTL))
 	}
 	return errors.Join(wrong...)
@@ -117,7 +122,11 @@ func (s *Servers) ICEServers(id topics.Identity) (servers []topics.ICEServer, tt
 		if !id.Expires.IsZero() {
 			ttl = min(ttl, max(id.Expires.Sub(now), minTTL)) // a minute at least: they are renewed at three quarters
 		}
-		entry.Username = username(id.Name, now.Add(ttl))
+		end := now.Add(ttl)
+		if s.Server != nil {
+			end = s.Server.ledger.tell(id.Name, end, ttl == s.TTL)
+		}
+		entry.Username = username(id.Name, end)
 		entry.Credential = password(s.Secret, entry.Username)
 	}
 	return append(servers, entry), ttl

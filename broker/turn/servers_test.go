@@ -9,7 +9,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
-const secret = "0123456789abcdef0123456789abcdef"
+const secret = "hunter2-9abcdef0123456789abcdef0"
 
 var someday = time.Unix(1_700_000_000, 0)
 
@@ -28,7 +28,7 @@ func TestCredentialsAreThoseOfTheTURNRESTScheme(t *testing.T) {
 			URLs:     []string{"turn:b.example?transport=udp", "turns:b.example:443?transport=tcp"},
 			Username: "1700000600:alice",
 			// printf %s 1700000600:alice | openssl dgst -sha1 -hmac SECRET -binary | base64
-			Credential: "wMBOAcGEIfknqoIzyjafdBBKEx4=",
+			Credential: "hvJ8q7bjGO24MfFkp5SV3jsa7r8=",
 		},
 	}
 	if !reflect.DeepEqual(got, want) || ttl != 10*time.Minute {
