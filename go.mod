@@ -44,5 +44,4 @@ require (
 	golang.org/x/sync v0.19.0 // indirect
 	golang.org/x/sys v0.41.0 // indirect
 	golang.org/x/text v0.34.0 // indirect
-	pgregory.net/rapid v1.3.0 // indirect
 )

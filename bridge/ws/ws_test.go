@@ -202,7 +202,7 @@ func TestADrainTellsClientsToGoAndClosesThem(t *testing.T) {
 	go func() { drained <- h.Drain(t.Context()) }()
 	alice.want(`{"type":"goaway","reason":"shutdown","in":`)
 	h.refused(t, http.StatusServiceUnavailable, nil)
-	alice.bye(websocket.CloseNormalClosure)
+	alice.closed(4001)
 	if err := <-drained; err != nil {
 		t.Error(err)
 	}
