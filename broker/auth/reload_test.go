@@ -144,7 +144,7 @@ func TestFileThatIsWrittenInTwoHalvesIsReadWhole(t *testing.T) {
 	id := a.lets(byName("cam2", password))
 	whole := account("cam1") + "- name: cam2\n  password: " + a.state.Load().users.user("cam2").Password + "\n  rooms: garage\n"
 	at := strings.Index(whole, "- name: cam2") // each half is good
-	pause := settle * 3 / 2 // a single look would see the first half
+	pause := settle * 3 / 2                    // a single look would see the first half
 	for range 20 {
 		begin := time.Now()
 		if err := os.WriteFile(users, []byte(whole[:at]), 0o600); err != nil {
