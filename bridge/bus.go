@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -30,15 +31,42 @@ type Bus interface {
 	// at once; otherwise its connection was lost and the grace begins. It is
 	// idempotent, and nothing arrives in the inbox after it returned.
 	Close(left bool)
+
+	// Suspend says that the client's connection was lost, and that it may resume
+	// the session within that time; zero stands for the grace. Meanwhile its peers
+	// stay, what is for them waits, and nothing but the end arrives in the inbox;
+	// then the session ends and its peers are gone.
+	Suspend(most time.Duration)
+
+	// Resume says that the client is back. What waited is in the inbox, in order,
+	// when it returns. An error means that not all of it was kept: the session is
+	// of no use any more.
+	Resume() error
 }
 
-// Inbox takes what arrives for a session. It is called in order, by one
-// goroutine at a time, with locks of the bus held: it must neither block nor
-// call the bus. An error means that it has no room for more, and the sender is
-// told; one of code [topics.Offline] that its client's connection is ending, and
-// the message waits for the next one. An error message that is about no room says
-// that the bus has ended the session.
-type Inbox func(topics.Delivery) error
+// Inbox is a door's end of a session. It is called in order, by one goroutine at a
+// time, with locks of the bus held: it must neither block nor call the bus.
+type Inbox interface {
+	// Take takes what arrives. An error means that there is no room for more, and
+	// the sender is told; one of code [topics.Offline] that the client's connection
+	// is ending, and the message waits for the next one. An error message that is
+	// about no room says that the bus has ended the session.
+	Take(topics.Delivery) error
+
+	// Back gives back the direct messages that came to the client in a room, and
+	// that it may not have got, in order, when its connection is lost for good.
+	// Handed tells those that may have reached it.
+	Back(room string) []topics.Delivery
+}
+
+// InboxFunc is the inbox of a door that has delivered what it takes.
+type InboxFunc func(topics.Delivery) error
+
+// Take calls f.
+func (f InboxFunc) Take(d topics.Delivery) error { return f(d) }
+
+// Back is nothing.
+func (f InboxFunc) Back(string) []topics.Delivery { return nil }
 
 // Connect opens a session of id, which came through the door via ("ws" or
 // "http").

@@ -8,6 +8,12 @@
 //	frame  --read, cut room, to, id--> Bus.Publish
 //	inbox  --splice room, from, all--> frame
 //
+// A session is what is said on one connection. From its first join on it has a
+// stay: the client's time on the bus, which outlives a connection that was lost by
+// the time in which the client may resume it on another. The stay numbers what the
+// client is told and remembers it until the client has it ([Session.Seen]); what is
+// for a client without a connection waits on the bus.
+//
 // A message is never encoded anew: bytes other than the routing members leave
 // as they came. The package imports the standard library and topics only.
 //
@@ -34,6 +40,14 @@
 //     nothing there.
 //   - An id that is a number has at most 64 digits and signs. A malformed frame
 //     is answered with its id, if the id could be read.
+//   - "resume" in a join is true (the client can resume: it has 30 s instead of the
+//     grace), or the key that "joined" gave. The first join of a connection counts.
+//     It shows its credentials like every join, and its room must be one of the
+//     session's; a key that is unknown, or another identity's, is as if there were
+//     none, but the answer says "resumed":false. "seen" left out has everything
+//     said again that is remembered.
+//   - A session that is resumed while its connection seems to live is taken from
+//     it: that one ends with 409.
 //   - An error carries "room" when it is known, and comes without "from".
 //   - What was accepted for the client and no longer fits (its own answers,
 //     presence, errors) ends the connection as too slow: so nothing is missing

@@ -33,7 +33,9 @@ type frame struct {
 	peer     []byte // JSON text, as token and presence
 	token    []byte
 	presence []byte
-	routed   bool // there are routing members to cut
+	resume   []byte
+	got      []byte // "seen"
+	routed   bool   // there are routing members to cut
 }
 
 // member is a bit for each member of a frame that must not be given twice.
@@ -47,6 +49,8 @@ const (
 	memberPeer
 	memberToken
 	memberPresence
+	memberResume
+	memberSeen
 )
 
 // readFrame reads the members of text that a session looks at, in one pass
@@ -119,6 +123,12 @@ func (r *frameReader) member(m topics.Member) {
 	case "presence":
 		r.see(memberPresence)
 		r.presence = m.Value
+	case "resume":
+		r.see(memberResume)
+		r.resume = m.Value
+	case "seen":
+		r.see(memberSeen)
+		r.got = m.Value
 	}
 }
 
@@ -150,7 +160,7 @@ func (r *frameReader) check() error {
 		return topics.Errorf(topics.BadRequest, `the frame has no "type" that is a text`)
 	}
 	if twice != 0 {
-		return topics.Errorf(topics.BadRequest, "a member of the frame that says where it goes or what it is (type, id, room, to, peer, token, presence) is given twice")
+		return topics.Errorf(topics.BadRequest, "a member of the frame that says where it goes or what it is (type, id, room, to, peer, token, presence, resume, seen) is given twice")
 	}
 	return nil
 }
@@ -322,19 +332,41 @@ func okFrame(id []byte) []byte {
 
 func pongFrame() []byte { return []byte(`{"type":"pong"}`) }
 
-// joinedFrame answers a join: who else is there, and what hello said.
-func joinedFrame(id []byte, room, peer string, j *joining, ping int) []byte {
-	size := len(j.hello) + len(id) + 256
-	for _, d := range j.peers {
-		size += len(d.Payload) + len(d.Src) + 32
-	}
-	out := append(make([]byte, 0, size), `{"type":"joined"`...)
+// joinedHead is the beginning of a frame that answers a join.
+func joinedHead(size int, id []byte, room, peer string) []byte {
+	out := append(make([]byte, 0, size+len(id)+256), `{"type":"joined"`...)
 	if id != nil {
 		out = append(append(out, `,"id":`...), id...)
 	}
 	out = append(append(out, `,"room":"`...), room...)
-	out = append(append(out, `","peer":"`...), peer...)
-	out = append(out, `","peers":[`...)
+	return append(append(append(out, `","peer":"`...), peer...), '"')
+}
+
+// joinedEnd is its end: how often the door pings, and the key of the session.
+func joinedEnd(out []byte, ping int, key string) []byte {
+	out = strconv.AppendInt(append(out, `,"ping":`...), int64(ping), 10)
+	return append(append(append(out, `,"resume":"`...), key...), `"}`...)
+}
+
+// resumedFrame answers a join that resumed a session; what it missed after the
+// frame seen follows.
+func resumedFrame(id []byte, room, peer, key string, seen uint64, ping int) []byte {
+	out := append(joinedHead(0, id, room, peer), `,"resumed":true,"seen":`...)
+	return joinedEnd(strconv.AppendUint(out, seen, 10), ping, key)
+}
+
+// joinedFrame answers a join: who else is there, and what hello said. refused says
+// that the client wanted to resume a session, which could not be.
+func joinedFrame(id []byte, room, peer, key string, refused bool, j *joining, ping int) []byte {
+	size := len(j.hello)
+	for _, d := range j.peers {
+		size += len(d.Payload) + len(d.Src) + 32
+	}
+	out := joinedHead(size, id, room, peer)
+	if refused {
+		out = append(out, `,"resumed":false`...)
+	}
+	out = append(out, `,"peers":[`...)
 	for i, d := range j.peers {
 		if i > 0 {
 			out = append(out, ',')
@@ -357,7 +389,7 @@ func joinedFrame(id []byte, room, peer string, j *joining, ping int) []byte {
 	out = append(append(out, `],"iceServers":`...), ice...)
 	out = append(append(out, `,"ttl":`...), ttl...)
 	out = append(append(out, `,"max":`...), most...)
-	return append(strconv.AppendInt(append(out, `,"ping":`...), int64(ping), 10), '}')
+	return joinedEnd(out, ping, key)
 }
 
 // errorCode is the code of a message "error", 0 where it has none; about tells

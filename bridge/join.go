@@ -35,23 +35,37 @@ func (s *Session) join(ctx context.Context, f *frame) error {
 	if err != nil {
 		return err
 	}
+	wish, err := readWish(f)
+	if err != nil {
+		return err
+	}
+	if s.stay == nil && wish.key != "" {
+		if resumed, err := s.resume(ctx, f, wish); resumed || err != nil {
+			return err
+		}
+	}
 	if err := s.identify(ctx, f); err != nil {
 		return err
 	}
+	return s.stay.join(f, wish, payload)
+}
+
+// join joins a room with that presence, and tells the client.
+func (s *stay) join(f *frame, wish wish, presence []byte) error {
 	again, err := s.enter(f.room)
 	if err != nil {
 		return err
 	}
 	published := false
 	if !again || f.presence != nil {
-		err = s.bus.Publish(s.own(f.room), payload)
+		err = s.bus.Publish(s.own(f.room), presence)
 		published = err == nil
 	}
 	if err == nil {
 		err = s.bus.Subscribe(s.id.Filters(s.cfg.Root, f.room)...)
 	}
 	if err == nil {
-		s.arrive(f, again)
+		s.arrive(f, wish, again)
 		return nil
 	}
 	s.turnBack(f.room, again)
@@ -81,51 +95,63 @@ func (s *Session) checkJoin(f *frame) ([]byte, error) {
 // identify makes sure that the session has an identity and is on the bus, and
 // that it is the peer that f says.
 func (s *Session) identify(ctx context.Context, f *frame) error {
-	peer, err := textOf("peer", f.peer)
-	if err == nil && f.peer != nil {
-		err = topics.CheckName("peer", peer)
-	}
+	peer, token, err := who(f)
 	if err != nil {
 		return err
 	}
-	token, err := textOf("token", f.token)
-	if err != nil {
-		return err
-	}
-	if s.bus == nil {
+	if s.stay == nil {
 		if err := s.connect(ctx, peer, token); err != nil {
 			return ending{err}
 		}
 	}
-	return s.checkPeer(s.id, peer)
+	return checkPeer(s.stay.id, peer)
+}
+
+// who reads the members of a join that say who the client is.
+func who(f *frame) (peer, token string, err error) {
+	peer, err = textOf("peer", f.peer)
+	if err == nil && f.peer != nil {
+		err = topics.CheckName("peer", peer)
+	}
+	if err == nil {
+		token, err = textOf("token", f.token)
+	}
+	return peer, token, err
 }
 
 // connect authenticates the client and opens its session on the bus.
 func (s *Session) connect(ctx context.Context, peer, token string) error {
+	id, err := s.authenticate(ctx, peer, token)
+	if err != nil {
+		return err
+	}
+	if err := checkPeer(id, peer); err != nil {
+		return err
+	}
+	stay := newStay(s, id)
+	if stay.bus, err = s.cfg.Connect(id, s.cfg.Via, stay); err != nil {
+		return err
+	}
+	s.cfg.stays.add(stay)
+	s.stay, s.shown = stay, nil
+	return nil
+}
+
+// authenticate finds out who the client is, that would like that name.
+func (s *Session) authenticate(ctx context.Context, name, token string) (topics.Identity, error) {
 	c := *s.shown
-	c.Name = peer
+	c.Name = name
 	if token != "" {
 		c.Token = token
 	}
 	id, err := s.cfg.Authenticate(ctx, c)
-	if err != nil {
-		return err
+	if err == nil && !topics.ValidName(id.Name) {
+		err = fmt.Errorf("authenticate gave an identity without a valid name: %q", id.Name)
 	}
-	if !topics.ValidName(id.Name) {
-		return fmt.Errorf("authenticate gave an identity without a valid name: %q", id.Name)
-	}
-	if err := s.checkPeer(id, peer); err != nil {
-		return err
-	}
-	bus, err := s.cfg.Connect(id, s.cfg.Via, s.inbox)
-	if err != nil {
-		return err
-	}
-	s.id, s.bus, s.shown = id, bus, nil
-	return nil
+	return id, err
 }
 
-func (s *Session) checkPeer(id topics.Identity, peer string) error {
+func checkPeer(id topics.Identity, peer string) error {
 	if peer != "" && peer != id.Name {
 		return topics.Errorf(topics.Forbidden, `this connection is %s and cannot be %s; leave "peer" out`, id.Name, peer)
 	}
@@ -133,7 +159,7 @@ func (s *Session) checkPeer(id topics.Identity, peer string) error {
 }
 
 // enter marks room as being joined. It reports whether it was joined before.
-func (s *Session) enter(name string) (again bool, err error) {
+func (s *stay) enter(name string) (again bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.find(name); r != nil {
@@ -148,24 +174,24 @@ func (s *Session) enter(name string) (again bool, err error) {
 }
 
 // arrive tells the client that it is in the room, then what happened meanwhile.
-func (s *Session) arrive(f *frame, again bool) {
+func (s *stay) arrive(f *frame, wish wish, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.find(f.room)
 	j := r.joining
 	r.joining = nil
-	s.must(joinedFrame(f.id, f.room, s.id.Name, j, int(s.cfg.Ping.Seconds())))
+	s.long = s.long || wish.long
+	s.must(joinedFrame(f.id, f.room, s.id.Name, s.key, wish.key != "", j, int(s.cfg.Ping.Seconds())))
 	f.id = nil // answered
 	if !again {
 		s.log(slog.LevelDebug, "joined", f.room)
 	}
-	s.joined = true
 	s.catchUp(j)
 }
 
 // turnBack forgets a room that could not be joined; one that was joined before
 // stays so.
-func (s *Session) turnBack(name string, again bool) {
+func (s *stay) turnBack(name string, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.find(name)
@@ -179,7 +205,7 @@ func (s *Session) turnBack(name string, again bool) {
 }
 
 // catchUp delivers what was put off. Its senders were told that it arrived.
-func (s *Session) catchUp(j *joining) {
+func (s *stay) catchUp(j *joining) {
 	for _, d := range j.late {
 		if s.find(d.Room) != nil && s.deliver(d) != nil {
 			s.end(errFull)

@@ -29,6 +29,8 @@ type client struct {
 	*bridge.Session
 	mu     sync.Mutex // what the bus's timers may touch
 	frames []string
+	got    uint64 // frames that were read
+	key    string // by which it is resumed
 	full   bool
 	ended  *topics.Error
 }
@@ -84,13 +86,15 @@ func (c *client) next() (frame string) {
 	defer c.mu.Unlock()
 	if len(c.frames) > 0 {
 		frame, c.frames = c.frames[0], c.frames[1:]
+		c.got++
 	}
 	return frame
 }
 
 // play goes through a script: "alice> frame" is sent by alice, "alice< frame"
 // is what alice gets next, "alice! 409" is the end of its session, "alice. left"
-// and "alice. lost" close it. In a script, PEER@ALICE is a join.
+// closes it, "alice. lost" too, for another reason, and "alice. cut" has it wait
+// to be resumed with KEY@alice and SEEN@alice.
 func (h *house) play(t *testing.T, script string) {
 	t.Helper()
 	for _, line := range strings.Split(strings.TrimSpace(script), "\n") {
@@ -102,6 +106,10 @@ func (h *house) play(t *testing.T, script string) {
 		c, rest := h.client(line[:at]), strings.TrimSpace(line[at+1:])
 		switch line[at] {
 		case '>':
+			for name, c := range h.clients {
+				rest = strings.ReplaceAll(rest, "KEY@"+name+`"`, c.key+`"`)
+				rest = strings.ReplaceAll(rest, "SEEN@"+name+"}", fmt.Sprint(c.got)+"}")
+			}
 			c.Receive(t.Context(), []byte(rest))
 		case '<':
 			got := c.next()
@@ -111,12 +119,20 @@ func (h *house) play(t *testing.T, script string) {
 			if !json.Valid([]byte(got)) {
 				t.Errorf("it is not JSON: %s", got)
 			}
+			if key := regexp.MustCompile(`"resume":"(.*)"`).FindStringSubmatch(got); key != nil {
+				c.key = key[1]
+			}
 		case '!':
 			if c.ended == nil || fmt.Sprint(int(c.ended.Code)) != rest {
 				t.Fatalf("%s ended with %v, want %s", line[:at], c.ended, rest)
 			}
 			c.ended = nil
 		case '.':
+			if rest == "cut" {
+				c.Lost()
+				break
+			}
+			c.Seen(c.got)
 			c.Close(rest == "left")
 		}
 	}
@@ -139,7 +155,7 @@ func same(got, want string) bool {
 const (
 	aliceJoins = `
 		alice> {"type":"join","room":"garage","peer":"alice"}
-		alice< {"type":"joined","room":"garage","peer":"alice","peers":[],"iceServers":[{"urls":["stun:stun.example"]}],"ttl":3600,"max":65536,"ping":20}`
+		alice< {"type":"joined","room":"garage","peer":"alice","peers":[],"iceServers":[{"urls":["stun:stun.example"]}],"ttl":3600,"max":65536,"ping":20,"resume":"..."}`
 	bobJoins = `
 		bob> {"type":"join","room":"garage","peer":"bob"}
 		alice< {"type":"presence","room":"garage","peer":"bob","presence":{"online":true,"since":946684800,"via":"ws"}}
@@ -155,7 +171,7 @@ func TestFramesInFramesOut(t *testing.T) {
 		"a join is answered with who is there": aliceJoins + `
 			bob> {"type":"join","id":1,"room":"garage","peer":"bob","presence":{"name":"Bob"}}
 			alice< {"type":"presence","room":"garage","peer":"bob","presence":{"online":true,"name":"Bob","since":946684800,"via":"ws"}}
-			bob< {"type":"joined","id":1,"room":"garage","peer":"bob","peers":[{"peer":"alice","presence":{"online":true,"since":946684800,"via":"ws"}}],"iceServers":[{"urls":["stun:stun.example"]}],"ttl":3600,"max":65536,"ping":20}`,
+			bob< {"type":"joined","id":1,"room":"garage","peer":"bob","peers":[{"peer":"alice","presence":{"online":true,"since":946684800,"via":"ws"}}],"iceServers":[{"urls":["stun:stun.example"]}],"ttl":3600,"max":65536,"ping":20,"resume":"..."}`,
 		"without a peer the identity's name counts": `
 			anon> {"type":"join","room":"garage"}
 			anon< {"type":"joined","room":"garage","peer":"guest1",...`,

@@ -145,7 +145,7 @@ func New(c Config) (*Broker, error) {
 
 // Connect opens a session of id for the door via ("ws", "http"), whose
 // deliveries go to inbox. See bridge.Bus for what the session promises.
-func (b *Broker) Connect(id topics.Identity, via string, inbox func(topics.Delivery) error) (*Session, error) {
+func (b *Broker) Connect(id topics.Identity, via string, inbox Inbox) (*Session, error) {
 	if err := topics.CheckName("peer", id.Name); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func (b *Broker) open(t *testing.T, id topics.Identity) *inProc {
 	t.Helper()
 	p := &inProc{t: t, name: id.Name}
 	var err error
-	if p.s, err = b.Connect(id, "ws", p.take); err != nil {
+	if p.s, err = b.Connect(id, "ws", inboxFunc(p.take)); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -253,7 +253,7 @@ func TestAccountRevokedWhileItLogsInDoesNotComeIn(t *testing.T) {
 	b := newBroker(t, Config{Still: func(id topics.Identity) (topics.Identity, error) {
 		return id, topics.Errorf(topics.Unauthorized, "revoked")
 	}})
-	if _, err := b.Connect(peerOf("alice", "garage"), "ws", func(topics.Delivery) error { return nil }); topics.AsError(err).Code != topics.Unauthorized {
+	if _, err := b.Connect(peerOf("alice", "garage"), "ws", inboxFunc(func(topics.Delivery) error { return nil })); topics.AsError(err).Code != topics.Unauthorized {
 		t.Errorf("got %v", err)
 	}
 	if n := len(b.sessions); n != 0 {

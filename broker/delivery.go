@@ -53,7 +53,7 @@ func (r *room) direct(m *message, me *peer, from *member) error {
 
 // hand gives m to p, or lets it wait if p is expected soon.
 func (r *room) hand(p *peer, m *message) error {
-	if p.member != nil && len(p.waiting) == 0 {
+	if p.member != nil && !p.member.away && len(p.waiting) == 0 {
 		if how, ok := p.member.reception(m.Address, m.Src == p.name); ok {
 			err := p.member.session.receiver.deliver(m, how)
 			switch {
@@ -62,14 +62,13 @@ func (r *room) hand(p *peer, m *message) error {
 			case !errors.Is(err, errClosed):
 				return undelivered(err, p.name, r.name)
 			}
-			return p.wait(m, r.broker.MaxHeld) // its connection is ending just now
+			return p.wait(m, r.broker) // its connection is ending just now
 		}
 	}
 	switch {
 	case len(p.waiting) > 0 || p.expected():
 		return r.hold(p, m)
 	case p.member == nil && p.device && r.broker.Hold > 0 && m.sender != nil:
-		p.expect(r, r.broker.Hold)
 		return r.hold(p, m)
 	case p.member == nil:
 		return topics.Errorf(topics.Offline, "%s is offline in %s", p.name, r.name)
@@ -117,7 +116,9 @@ func (r *room) watch(m *message, to *member) {
 func (r *room) tell(in *member, payload []byte, kind string) {
 	m := r.from(topics.Server, in.session.peer, payload)
 	m.Type = kind
-	if how, ok := in.reception(m.Address, false); ok {
+	if in.away && in.peer != nil {
+		r.keep(in, m)
+	} else if how, ok := in.reception(m.Address, false); ok {
 		if err := in.session.receiver.deliver(m, how); errors.Is(err, errFull) {
 			in.session.receiver.end(endSlow) // it missed what it must know
 		}

@@ -64,6 +64,10 @@ func (r *room) deliver(in *member, m *message, how reception) *topics.Error {
 			return topics.Errorf(topics.TooLarge, "the message has %d bytes, %s takes at most %d", len(m.Payload), in.peer.name, most).Of(m.Message, in.peer.name)
 		}
 	}
+	if in.away && in.peer != nil {
+		r.keep(in, m)
+		return nil
+	}
 	err := in.session.receiver.deliver(m, how)
 	switch {
 	case err == nil, errors.Is(err, errClosed):

@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -12,11 +13,12 @@ import (
 // called again since.
 func (r *room) hold(p *peer, m *message) error {
 	if m.opens {
+		began := p.began()
 		p.waiting = slices.DeleteFunc(p.waiting, func(old *message) bool {
-			if old.Src != m.Src || old.Session == "" || old.Session == m.Session || old.handed {
+			if old.Src != m.Src || old.Session == m.Session || !began[call{old.Session, old.Src}] {
 				return false // of another call, or of one that may be going on
 			}
-			if old.Opens() {
+			if old.opens {
 				if from := r.peers[old.Src]; from != nil {
 					from.end(old, p)
 				}
@@ -25,13 +27,52 @@ func (r *room) hold(p *peer, m *message) error {
 			return true
 		})
 	}
-	if err := p.wait(m, r.broker.MaxHeld); err != nil {
+	if err := p.wait(m, r.broker); err != nil {
 		return err
 	}
-	if m.opens && !p.online {
-		r.wake(p, m)
+	if !p.online {
+		r.awaitWaking(p)
+		if m.opens {
+			r.wake(p, m)
+		}
 	}
 	return nil
+}
+
+// awaitWaking has the timer of p, a device that is offline, run until the oldest
+// of what waits for it has waited long enough.
+func (r *room) awaitWaking(p *peer) {
+	if len(p.waiting) > 0 && !p.expected() {
+		p.expect(r, max(time.Until(p.waiting[0].until), 1))
+	}
+}
+
+// holdOn is called when p, a device, is given up: it takes out of what waits what
+// began meanwhile, and may wait until the device has been woken.
+func (r *room) holdOn(p *peer) (held []*message) {
+	if !p.device || r.broker.Hold <= 0 {
+		return nil
+	}
+	began := p.began()
+	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
+		stays := m.lasting() && m.sender != nil && (m.Session == "" || began[call{m.Session, m.Src}])
+		if stays {
+			held = append(held, m)
+		}
+		return stays
+	})
+	return held
+}
+
+// began are the sessions whose beginning waits for p, and has not reached it.
+func (p *peer) began() map[call]bool {
+	all := make(map[call]bool)
+	for _, m := range p.waiting {
+		if m.opens && !m.handed {
+			all[call{m.Session, m.Src}] = true
+		}
+	}
+	return all
 }
 
 // wake says that somebody waits for p, to who reads it, and to the program.

@@ -6,11 +6,17 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
+// Inbox is the door's end of a session; see bridge.Inbox.
+type Inbox interface {
+	Take(topics.Delivery) error
+	Back(room string) []topics.Delivery
+}
+
 // inProcess is the receiver of a session that another door of this program
 // holds.
 type inProcess struct {
 	mu     sync.Mutex // one delivery at a time: rooms deliver independently of each other
-	inbox  func(topics.Delivery) error
+	inbox  Inbox
 	closed bool
 }
 
@@ -22,7 +28,7 @@ func (p *inProcess) deliver(m *message, r reception) error {
 	}
 	d := m.Delivery
 	d.Retained = r.retain
-	switch err := p.inbox(d); {
+	switch err := p.inbox.Take(d); {
 	case err == nil:
 		return nil
 	case topics.AsError(err).Code == topics.Offline:
@@ -32,8 +38,20 @@ func (p *inProcess) deliver(m *message, r reception) error {
 	}
 }
 
-// undelivered is nothing: what a door took is its own.
-func (p *inProcess) undelivered(string) []*message { return nil }
+// undelivered is what the door says that it has not delivered. Who sent it, the
+// room finds out.
+func (p *inProcess) undelivered(room string) []*message {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	var back []*message
+	for _, d := range p.inbox.Back(room) {
+		back = append(back, &message{Delivery: d, qos: 1, handed: d.Handed})
+	}
+	return back
+}
 
 // end tells the door, by an error that is about no room. Of a takeover it knows
 // from the error in its inbox, and of a shutdown from the program.

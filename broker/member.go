@@ -14,6 +14,7 @@ type member struct {
 	peer     *peer // nil while it only reads
 	greeted  bool  // it got its hello
 	watching bool  // it reads what is said to others
+	away     bool  // its connection was lost, and may be resumed: what is for it waits with its peer
 }
 
 // add adds or replaces a subscription and reports whether its filter is new.

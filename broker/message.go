@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -16,6 +18,13 @@ type message struct {
 	sender     *Session            // nil when the server says it
 	opens      bool                // it began its session
 	handed     bool                // a connection was handed it, and did not acknowledge it
+	until      time.Time           // waits no longer than this for a device that is offline
+}
+
+// lasting reports whether the message is also for the next connection of its
+// receiver, which is told afresh who is there, and what hello says.
+func (m *message) lasting() bool {
+	return m.Kind == topics.Direct && m.Type != topics.TypeHello && m.Type != topics.TypeICE
 }
 
 // receiver is the door's end of a session.

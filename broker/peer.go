@@ -22,8 +22,8 @@ type peer struct {
 	status   topics.Status
 	will     *message // published when it is given up
 	calls    map[call]struct{}
-	waiting  []*message  // sent while it was expected
-	timer    *time.Timer // runs while it is expected: back, or to open its inbox
+	waiting  []*message  // sent while it was expected, or asleep
+	timer    *time.Timer // runs while it is expected: back, to open its inbox, or to be woken
 	turn     int         // tells one run of the timer from the next
 }
 
@@ -48,13 +48,22 @@ func (p *peer) expect(r *room, grace time.Duration) {
 	p.timer = time.AfterFunc(grace, func() { r.expired(p, turn) })
 }
 
-func (p *peer) expected() bool { return p.timer != nil }
+// expected reports whether p is not there and may come, so that what is for it
+// waits.
+func (p *peer) expected() bool { return p.timer != nil || p.member != nil && p.member.away }
 
 // wait keeps m for p.
-func (p *peer) wait(m *message, most int) error {
-	if len(p.waiting) >= most {
-		return topics.Errorf(topics.Busy, "%d messages wait for %s already", len(p.waiting), p.name)
+func (p *peer) wait(m *message, b *Broker) error {
+	held := 0
+	for _, w := range p.waiting {
+		if w.Kind == topics.Direct {
+			held++
+		}
 	}
+	if held >= b.MaxHeld {
+		return topics.Errorf(topics.Busy, "%d messages wait for %s already", held, p.name)
+	}
+	m.until = time.Now().Add(b.Hold)
 	p.waiting = append(p.waiting, m)
 	return nil
 }

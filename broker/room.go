@@ -144,9 +144,20 @@ func (r *room) opened(in *member) {
 		in.greeted = true
 		r.tell(in, r.broker.hello(topics.TypeHello, r.name, in.session).Payload(), topics.TypeHello)
 	}
+	r.flush(p)
+}
+
+// flush hands p what waited for it.
+func (r *room) flush(p *peer) {
 	waiting := p.waiting
 	p.waiting = nil
 	for _, m := range waiting {
+		if m.Kind != topics.Direct || m.Src == topics.Server { // only a session that is resumed missed such
+			if how, ok := p.member.reception(m.Address, false); ok {
+				r.deliver(p.member, m, how)
+			}
+			continue
+		}
 		var err error
 		if m.sender != nil && !m.sender.may().MayPublish(m.Address) {
 			err = topics.Errorf(topics.Forbidden, "%s may not say that to %s any more", m.Src, p.name)
@@ -188,9 +199,8 @@ func presenceOf(r *room, p *peer, payload []byte) *message {
 func (r *room) replace(old *member) {
 	name := old.peer.name
 	r.broker.Logger.Info("replaced", "room", r.name, "peer", name, "conn", old.session.name)
+	r.takeBack(old)
 	old.peer = nil
-	p := r.peers[name]
-	p.waiting = append(old.session.receiver.undelivered(r.name), p.waiting...)
 	told := topics.Errorf(topics.Replaced, "another connection joined %s as %s; this one is not %s any more", r.name, name, name)
 	r.tell(old, told.Payload(), topics.TypeError)
 	if r.drop(old) {
@@ -205,12 +215,13 @@ func (r *room) part(s *Session, left, withWill bool) {
 		return
 	}
 	p := in.peer
-	r.drop(in)
 	if p == nil || r.broker.draining.Load() {
+		r.drop(in)
 		return
 	}
+	r.takeBack(in)
+	r.drop(in)
 	p.member = nil
-	p.waiting = append(s.receiver.undelivered(r.name), p.waiting...)
 	if will := s.will; withWill && will != nil && will.Room == r.name && s.may().MayPublish(will.Address) {
 		p.will = will
 	}
@@ -237,7 +248,16 @@ func (r *room) expired(p *peer, turn int) {
 	case p.online:
 		r.giveUp(p, "gone")
 	default: // a device that was not woken in time
+		now := time.Now()
+		late := slices.IndexFunc(p.waiting, func(m *message) bool { return m.until.After(now) })
+		if late < 0 {
+			late = len(p.waiting)
+		}
+		next := p.waiting[late:]
+		p.waiting = p.waiting[:late:late]
 		r.fail(p, "%s is offline in %s")
+		p.waiting = next
+		r.awaitWaking(p)
 	}
 }
 
@@ -265,9 +285,14 @@ func (r *room) giveUp(p *peer, why string) {
 		p.will = nil
 		r.publishWill(p, will)
 	}
+	held := r.holdOn(p)
 	r.fail(p, "%s is offline in %s")
 	for c := range p.calls {
 		other := r.peers[c.with]
+		if slices.ContainsFunc(held, func(m *message) bool { return call{m.Session, m.Src} == c }) {
+			continue // it has yet to begin
+		}
+		delete(p.calls, c)
 		if other == nil {
 			continue
 		}
@@ -277,12 +302,18 @@ func (r *room) giveUp(p *peer, why string) {
 		r.must(other, bye)
 		r.watch(bye, other.member)
 	}
-	clear(p.calls)
 	p.online = false
 	in := p.member
 	if p.device {
 		p.since = time.Now()
 		r.announce(p, []byte(topics.PresenceOffline))
+		p.waiting = held
+		r.awaitWaking(p)
+		for _, m := range held {
+			if m.opens {
+				r.wake(p, m)
+			}
+		}
 	} else {
 		delete(r.peers, p.name)
 		r.fanOut(presenceOf(r, p, nil), in)

@@ -33,6 +33,8 @@ type Session struct {
 	watcher *member     // what it subscribed to across rooms
 	expiry  *time.Timer // of its credentials
 	renewal *time.Timer // of its ICE servers
+	lost    *time.Timer // runs while it is suspended
+	missed  bool        // more than was kept for it
 	closed  bool
 }
 
@@ -193,7 +195,7 @@ func (s *Session) close(left, will bool) {
 	}
 	s.closed = true
 	s.ended()
-	for _, t := range []*time.Timer{s.expiry, s.renewal} {
+	for _, t := range []*time.Timer{s.expiry, s.renewal, s.lost} {
 		if t != nil {
 			t.Stop()
 		}

@@ -84,7 +84,7 @@ func TestMessagesToAConnectionThatIsJustEndingAllWaitInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, Config{})
 		alice := b.open(t, peerOf("alice", "garage")).join("garage")
-		cam, err := b.newSession(peerOf("cam1", "garage"), "ws", &dying{})
+		cam, err := b.newSession(peerOf("cam1", "garage"), "ws", &dying{inProcess{inbox: inboxFunc(nil)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestSnapshotLargerThanTheQueueIsPaced(t *testing.T) {
 	for i := range n {
 		p := s.Broker
 		id := peerOf(fmt.Sprintf("cam%03d", i), "garage")
-		session, err := p.Connect(id, "ws", func(topics.Delivery) error { return nil })
+		session, err := p.Connect(id, "ws", inboxFunc(func(topics.Delivery) error { return nil }))
 		if err != nil {
 			t.Fatal(err)
 		}

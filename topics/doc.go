@@ -28,10 +28,25 @@
 //   - An [Observer] is no peer: it has no inbox and does not join.
 //   - A connection that lost its last room to another connection of the same
 //     identity is closed, after it was told (409).
-//   - What is said to all is not kept for a peer in its grace: it is for who is
-//     there. A direct message that a connection did not take, or did not
+//   - JSON over WebSocket can be resumed. "joined" carries "resume", a key; a join
+//     on a new connection with that key as "resume", and as "seen" the number of
+//     frames that came (all of the server's, from the first on the connection),
+//     goes on where the lost connection ended: {"type":"joined","resumed":true,
+//     "seen":...}, which has no number, then what was missed, in order, presences
+//     and messages to all among it. Nobody saw the peer leave. There is the grace
+//     for it, or 30 s for a client whose join said "resume":true; so a client that
+//     knows nothing of resuming leaves no ghost for longer than section 1 says.
+//     What cannot be resumed without a gap is a join like any other, whose answer
+//     says "resumed":false.
+//   - What is said to all is not kept for a peer in its grace, but for one whose
+//     connection is resumed: it is for who is there. A direct message that a connection did not take, or did not
 //     acknowledge, goes to the next connection of the peer, so one of QoS 1 may
 //     come twice; without a next one its sender is told 480.
+//   - What a WebSocket client was sent counts as delivered when it has answered a
+//     ping that was sent later, at most a second; what it may not have got when
+//     its connection is lost goes to its next one, or its sender is told 480.
+//   - What waits for a device in its grace goes on waiting when the grace ends, 20 s
+//     in all: a session that has yet to begin, and what belongs to none.
 //   - The sender of an offer that waited, and whose newer offer waits in its place,
 //     is told 480 about the older one.
 //   - A flood is not read from for a second before anything of it is refused.

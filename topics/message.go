@@ -170,6 +170,7 @@ type Delivery struct {
 	Payload  []byte // shared between receivers: not to be changed
 	Message         // what is known of it; zero for a presence
 	Retained bool   // a presence that stood before the subscription
+	Handed   bool   // of what a door gives back: its client may have got it
 }
 
 // Bye is the message that ends session in the name of a peer that vanished.

@@ -3,6 +3,7 @@ package bustest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -31,10 +32,12 @@ type inbox struct {
 	mu      sync.Mutex
 	got     []topics.Delivery
 	refuse  error
+	back    []topics.Delivery
 	arrived chan struct{} // has one when something did
 }
 
-func (in *inbox) take(d topics.Delivery) error {
+// Take is of bridge.Inbox.
+func (in *inbox) Take(d topics.Delivery) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.refuse != nil {
@@ -46,6 +49,13 @@ func (in *inbox) take(d topics.Delivery) error {
 	default:
 	}
 	return nil
+}
+
+// Back gives back what the test says that the client has not got.
+func (in *inbox) Back(room string) []topics.Delivery {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(in.back), func(d topics.Delivery) bool { return d.Room != room })
 }
 
 // all empties the inbox.
@@ -79,7 +89,7 @@ func PeerOf(name string) topics.Identity {
 func connect(t *testing.T, bus bridge.Connect, id topics.Identity) *client {
 	t.Helper()
 	in := &inbox{arrived: make(chan struct{}, 1)}
-	b, err := bus(id, "ws", in.take)
+	b, err := bus(id, "ws", in)
 	if err != nil {
 		t.Fatalf("connect %s: %v", id.Name, err)
 	}

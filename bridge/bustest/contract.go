@@ -80,6 +80,11 @@ var timed = []struct {
 	{"ALostConnectionHasAGrace", lost},
 	{"WhoComesBackInTimeMissesNothing", comesBack},
 	{"ADeviceStaysListed", device},
+	{"WhoResumesMissesNothingAndNobodySeesItGo", resumes},
+	{"WhoDoesNotResumeInTimeIsGone", notResumed},
+	{"ANewSessionTakesOverASuspendedOne", takesOverSuspended},
+	{"WhatAClientDidNotGetGoesToItsNextConnection", givenBack},
+	{"WhatNobodyCameToGetIsToldToItsSender", givenBackAndTold},
 }
 
 func joining(t *testing.T, bus bridge.Connect) {
@@ -581,7 +586,7 @@ func crowd(t *testing.T, bus bridge.Connect) {
 		all.Go(func() {
 			for round := range 10 {
 				id := PeerOf(fmt.Sprintf("peer%d", i/2)) // two of each name, so that they take over
-				b, err := bus(id, "ws", func(topics.Delivery) error { return nil })
+				b, err := bus(id, "ws", bridge.InboxFunc(func(topics.Delivery) error { return nil }))
 				if err != nil {
 					t.Error(err)
 					return

@@ -47,6 +47,8 @@ type session struct {
 	filters []string
 	parsed  []topics.Filter
 	closed  bool
+	lost    *time.Timer // runs while it is suspended
+	missed  []topics.Delivery
 }
 
 // Connect is a bridge.Connect.
@@ -127,12 +129,16 @@ func (s *session) Close(left bool) {
 		return
 	}
 	s.closed = true
+	if s.lost != nil {
+		s.lost.Stop()
+	}
 	s.m.sessions = slices.DeleteFunc(s.m.sessions, func(o *session) bool { return o == s })
 	for _, room := range s.m.rooms {
 		for _, p := range room {
 			if p.by != s {
 				continue
 			}
+			p.held = append(p.held, s.back(p.room)...)
 			p.by, p.reachable = nil, false
 			if left {
 				s.m.gone(p, p.device)
@@ -141,6 +147,56 @@ func (s *session) Close(left bool) {
 			p.lost = time.AfterFunc(s.m.Grace, func() { s.m.expire(p) })
 		}
 	}
+}
+
+func (s *session) Suspend(most time.Duration) {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	if most == 0 {
+		most = s.m.Grace
+	}
+	s.lost = time.AfterFunc(most, func() {
+		s.m.mu.Lock()
+		gone := topics.Errorf(topics.Offline, "not resumed in time")
+		_ = s.inbox.Take(topics.Delivery{Address: topics.Address{Kind: topics.Direct, Src: topics.Server},
+			Message: topics.Message{Type: topics.TypeError}, Payload: gone.Payload()})
+		s.m.mu.Unlock()
+		s.Close(true)
+	})
+}
+
+func (s *session) Resume() error {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	if s.closed || s.lost == nil || !s.lost.Stop() {
+		return topics.Errorf(topics.Offline, "not resumed in time")
+	}
+	s.lost = nil
+	for _, d := range s.missed {
+		_ = s.inbox.Take(d)
+	}
+	s.missed = nil
+	return nil
+}
+
+// back is what the client has not got in a room, and is for it alone.
+func (s *session) back(room string) []topics.Delivery {
+	all := s.inbox.Back(room)
+	for _, d := range s.missed {
+		if d.Room == room && d.Kind == topics.Direct && d.Src != topics.Server {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// take hands d to the door, or has it wait for the client.
+func (s *session) take(d topics.Delivery) error {
+	if s.lost != nil {
+		s.missed = append(s.missed, d)
+		return nil
+	}
+	return s.inbox.Take(d)
 }
 
 // expire ends the grace of a peer that did not come back.
@@ -197,6 +253,7 @@ func (m *Memory) own(s *session, room string) (p *peer, fresh bool) {
 		p.lost.Stop()
 	}
 	if p.by != nil {
+		p.held = append(p.held, p.by.back(room)...)
 		m.say(p, topics.Errorf(topics.Replaced, "another connection took over").Payload(), topics.TypeError)
 		p.by.forget(room)
 	}
@@ -301,7 +358,7 @@ func (m *Memory) toAll(from *session, d topics.Delivery) error {
 	var first error
 	m.reach(d, func(s *session) {
 		if s != from {
-			if err := s.inbox(d); err != nil && first == nil {
+			if err := s.take(d); err != nil && first == nil {
 				first = topics.Errorf(topics.Busy, "%s: %v", s.id.Name, err)
 			}
 		}
@@ -315,14 +372,14 @@ func (m *Memory) hand(p *peer, d topics.Delivery) error {
 		p.held = append(p.held, d)
 		return nil
 	}
-	return p.by.inbox(d)
+	return p.by.take(d)
 }
 
 // say is the server speaking to p.
 func (m *Memory) say(p *peer, payload []byte, kind string) {
 	if p.reachable {
 		a := topics.Address{Room: p.room, Kind: topics.Direct, Dst: p.name, Src: topics.Server}
-		_ = p.by.inbox(topics.Delivery{Address: a, Payload: payload, Message: topics.Message{Type: kind}})
+		_ = p.by.take(topics.Delivery{Address: a, Payload: payload, Message: topics.Message{Type: kind}})
 	}
 }
 
@@ -331,7 +388,7 @@ func (m *Memory) announce(p *peer) {
 	d := topics.Delivery{Address: topics.Address{Room: p.room, Kind: topics.Presence, Src: p.name}, Payload: p.presence}
 	m.reach(d, func(s *session) {
 		if s.id.Name != p.name {
-			_ = s.inbox(d)
+			_ = s.take(d)
 		}
 	})
 }
@@ -351,7 +408,7 @@ func (m *Memory) retained(s *session, f topics.Filter) {
 		for _, p := range room {
 			d := topics.Delivery{Address: topics.Address{Room: p.room, Kind: topics.Presence, Src: p.name}, Payload: p.presence, Retained: true}
 			if f.Match(d.Address) && s.id.Name != p.name && p.presence != nil {
-				_ = s.inbox(d)
+				_ = s.take(d)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 // The close codes that no error has. For the others see [topics.Code.Close].
 const (
 	closePing = 4012                           // silent for two pings
+	noReturn  = 4500                           // from here on a client does not come again
 	closeLost = websocket.CloseAbnormalClosure // for the log: there was no close frame
 )
 

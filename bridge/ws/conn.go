@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -43,13 +44,16 @@ type conn struct {
 	wire    *wire
 	session *bridge.Session
 	queue   queue
+	written uint64        // frames; the writer's
 	done    chan struct{} // closed by the writer when the connection has ended
 
 	mu      sync.Mutex
 	timer   *time.Timer
 	joined  bool
-	leaving bool // goaway was said, the timer closes
-	silent  int  // pings since something was heard
+	leaving bool        // goaway was said, the timer closes
+	silent  int         // pings since something was heard
+	probe   *time.Timer // asks whether what was written has arrived; nil until something was
+	probing bool        // it runs
 	end     *ending
 	since   time.Time
 }
@@ -59,7 +63,7 @@ func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentia
 	c.queue.limit = h.cfg.Queue
 	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: c.n, Out: c.out, End: c.over})
 	ws.SetPingHandler(c.pinged)
-	ws.SetPongHandler(func(string) error { c.heard(); return nil })
+	ws.SetPongHandler(c.ponged)
 	ws.SetCloseHandler(func(int, string) error { return nil }) // read answers
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,6 +78,9 @@ func (c *conn) run() {
 	c.wire.Close()
 	c.mu.Lock()
 	c.timer.Stop()
+	if c.probe != nil {
+		c.probe.Stop()
+	}
 	end := *c.end
 	c.mu.Unlock()
 	c.h.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "websocket ended",
@@ -170,7 +177,9 @@ func (c *conn) readFailed(err error) {
 	closed, ok := errors.AsType[*websocket.CloseError](err)
 	switch {
 	case ok && closed.Code != closeLost:
-		c.session.Close(left(closed.Code) && c.stays())
+		if left(closed.Code) {
+			c.session.Close(c.stays())
+		}
 		c.finish(ending{code: closed.Code, why: "the client closed", answer: true}, true)
 	case ok, isNetError(err):
 		c.because(ending{code: closeLost, why: "the connection was lost: " + err.Error()})
@@ -273,11 +282,14 @@ func (c *conn) encode(l load) error {
 		if err := c.ws.WriteMessage(websocket.TextMessage, f); err != nil {
 			return err
 		}
+		c.written++
 	}
 	if l.ping {
-		if err := c.ws.WriteMessage(websocket.PingMessage, nil); err != nil {
+		if err := c.ws.WriteMessage(websocket.PingMessage, strconv.AppendUint(nil, c.written, 10)); err != nil {
 			return err
 		}
+	} else if len(l.frames) > 0 {
+		c.startProbe()
 	}
 	if l.last != nil {
 		return c.ws.WriteMessage(websocket.CloseMessage, l.last)
@@ -298,8 +310,56 @@ func (c *conn) wrote(err error) {
 	} else {
 		_ = c.wire.SetReadDeadline(time.Now().Add(linger))
 	}
-	c.session.Close(false)
+	if c.resumable() {
+		c.session.Lost()
+	} else {
+		c.session.Close(false)
+	}
 	close(c.done)
+}
+
+// resumable reports whether the client may come back to where it was: not when it
+// was told to go, or not to come again.
+func (c *conn) resumable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.leaving && c.end.code < noReturn && c.end.code != goingAway.code
+}
+
+// probeAfter is how long after something was written a ping asks whether it has
+// arrived, at most. What has not would be said again to the next connection.
+const probeAfter = time.Second
+
+func (c *conn) startProbe() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.probing:
+		return
+	case c.probe == nil:
+		c.probe = time.AfterFunc(probeAfter, c.ask)
+	default:
+		c.probe.Reset(probeAfter)
+	}
+	c.probing = true
+}
+
+func (c *conn) ask() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.probing = false
+	if c.end == nil {
+		c.startWriter(c.queue.pushPing())
+	}
+}
+
+// ponged takes the answer to a ping, which says how many frames had been written.
+func (c *conn) ponged(payload string) error {
+	c.heard()
+	if n, err := strconv.ParseUint(payload, 10, 64); err == nil {
+		c.session.Seen(n)
+	}
+	return nil
 }
 
 // pinged answers a ping of the client.

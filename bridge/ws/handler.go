@@ -34,6 +34,10 @@ type Config struct {
 	Join       time.Duration // time for the first join, default 10 s
 	Ping       time.Duration // time between pings, default 20 s
 	Write      time.Duration // time a write may wait, default 5 s
+	Resume     time.Duration // time to resume a session, for clients that can; default 30 s
+
+	// Renew gives a session that is resumed the identity of its new connection.
+	Renew func(bridge.Bus, topics.Identity) error
 
 	// Refresh takes a new token for a session; without it clients are told to
 	// connect again.
@@ -70,7 +74,7 @@ var goingAway = ending{code: topics.Unavailable.Close(), why: "the server is goi
 func New(cfg Config) (*Handler, error) {
 	cfg = cfg.withDefaults()
 	h := &Handler{cfg: cfg, conns: map[*conn]struct{}{}, bridge: bridge.Config{
-		Connect: cfg.Connect, Authenticate: cfg.Authenticate, Refresh: cfg.Refresh,
+		Connect: cfg.Connect, Authenticate: cfg.Authenticate, Refresh: cfg.Refresh, Renew: cfg.Renew, Resume: cfg.Resume,
 		Root: cfg.Root, Via: "ws", MaxRooms: cfg.MaxRooms, Ping: cfg.Ping, Logger: cfg.Logger,
 	}}
 	if err := errors.Join(h.bridge.Check(), cfg.Origins.Validate(), cfg.check()); err != nil {
@@ -249,6 +253,7 @@ func (h *Handler) Close() {
 	})
 	defer hard.Stop()
 	h.running.Wait()
+	h.bridge.Close()
 }
 
 // stop takes no more connections, and returns those that are there.

@@ -3,6 +3,8 @@ package ws
 import (
 	"errors"
 	"sync"
+
+	"github.com/beckon-rtc/beckon/bridge"
 )
 
 // queue is what waits to be written to a connection. Whoever adds something is
@@ -32,7 +34,7 @@ type load struct {
 
 var (
 	errFull   = errors.New("the queue is full")
-	errClosed = errors.New("the connection is ending")
+	errClosed = bridge.ErrEnding
 )
 
 // cost is what a frame takes of the limit: memory, not only its bytes.

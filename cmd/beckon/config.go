@@ -33,6 +33,7 @@ type serve struct {
 
 	Root    string        `help:"First level of every topic, or the first two." default:"rtc" env:"BECKON_ROOT"`
 	Grace   time.Duration `help:"How long a peer whose connection was lost may take to come back. 0: no time." default:"5s" env:"BECKON_GRACE"`
+	Resume  time.Duration `help:"How long a WebSocket client that says that it resumes may take to come back." default:"30s" env:"BECKON_RESUME"`
 	Hold    time.Duration `help:"How long messages wait for a device that is offline. 0: no time." default:"20s" env:"BECKON_HOLD"`
 	WakeURL string        `name:"wake-url" help:"Webhook that is told that somebody waits for a device that is offline, so that a gateway can wake it." env:"BECKON_WAKE_URL" placeholder:"URL"`
 	Drain   time.Duration `help:"How long stopping may take at most; with --dev a second." default:"25s" env:"BECKON_DRAIN"`
@@ -100,6 +101,7 @@ func (s *serve) check() error {
 	}{
 		{"grace", int64(s.Grace)},
 		{"drain", int64(s.Drain)},
+		{"resume", int64(s.Resume)},
 		{"limit-unauthenticated", int64(s.LimitUnauthenticated)},
 		{"limit-unauthenticated-per-address", int64(s.LimitUnauthenticatedPerAddress)},
 		{"limit-logins", int64(s.LimitLogins)},

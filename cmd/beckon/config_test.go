@@ -61,6 +61,7 @@ var example = map[string]struct {
 	"origin":                            {"https://app.example", []string{"https://app.example"}},
 	"root":                              {"acme/rtc", "acme/rtc"},
 	"grace":                             {"7s", 7 * time.Second},
+	"resume":                            {"40s", 40 * time.Second},
 	"drain":                             {"1m", time.Minute},
 	"log-level":                         {"warn", "warn"},
 	"log-format":                        {"json", "json"},

@@ -191,6 +191,8 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		Connect:      h.connect,
 		Authenticate: authenticate,
 		Refresh:      refresh,
+		Renew:        renew,
+		Resume:       period(s.Resume),
 		Hold:         door.Hold,
 		Origins:      s.origins(),
 		Root:         root,
@@ -273,6 +275,9 @@ func (h *house) connect(id topics.Identity, via string, inbox bridge.Inbox) (bri
 	}
 	return session, nil
 }
+
+// renew gives a session of connect's the identity of its new connection.
+func renew(bus bridge.Bus, id topics.Identity) error { return bus.(*broker.Session).Renew(id) }
 
 // drain tells every client that the server stops, and waits for them until ctx
 // is done.

@@ -1,0 +1,100 @@
+package bustest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+func resumes(t *testing.T, bus bridge.Connect, grace time.Duration) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	bob.presence("alice")
+	alice.Suspend(10 * grace)
+	bob.publish(bob.to("alice"), `{"type":"msg","data":0}`)
+	bob.publish(bob.toAll(), `{"type":"msg","data":1}`)
+	carol := join(t, bus, PeerOf("carol"))
+	bob.presence("carol")
+	carol.publish(carol.to("alice"), `{"type":"msg","data":2}`)
+	carol.Close(true)
+	bob.publish(bob.to("alice"), `{"type":"msg","data":3}`)
+	alice.nothing("anything", anything)
+	if err := alice.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	for _, d := range alice.in.all() {
+		got += fmt.Sprintf("%s %s %d\n", d.Kind, d.Src, len(d.Payload))
+	}
+	n := len(`{"type":"msg","data":0}`)
+	presence := len(topics.Announce([]byte(topics.PresenceOnline), time.Now().Unix(), "ws"))
+	want := fmt.Sprintf("to bob %d\nall bob %d\npeers carol %d\nto carol %d\npeers carol 0\nto bob %d\n", n, n, presence, n, n)
+	if got != want {
+		t.Errorf("alice missed\n%swant\n%s", got, want)
+	}
+	bob.publish(bob.to("alice"), `{"type":"msg","data":4}`)
+	alice.message("bob")
+	bob.fence(alice)
+	bob.nothing("alice coming or going", func(d topics.Delivery) bool { return isPresence(d) && d.Src == "alice" })
+}
+
+func notResumed(t *testing.T, bus bridge.Connect, grace time.Duration) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	bob.presence("alice")
+	since := time.Now()
+	alice.Suspend(0) // the grace
+	bob.publish(bob.to("alice"), `{"type":"msg"}`)
+	if p := bob.presence("alice"); len(p.Payload) > 0 {
+		t.Errorf("bob sees %s", p.Payload)
+	}
+	if took := time.Since(since); took < grace*9/10 {
+		t.Errorf("alice was given up after %v, the grace is %v", took, grace)
+	}
+	bob.wait("the fate of what was held", func(d topics.Delivery) bool { return d.Src == topics.Server && d.Type == topics.TypeError })
+	alice.wait("the end", func(d topics.Delivery) bool { return d.Room == "" && d.Type == topics.TypeError })
+	if alice.Resume() == nil {
+		t.Error("it was resumed all the same")
+	}
+}
+
+func takesOverSuspended(t *testing.T, bus bridge.Connect, grace time.Duration) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	bob.presence("alice")
+	alice.Suspend(10 * grace)
+	bob.publish(bob.to("alice"), `{"type":"msg","data":1}`)
+	next := connect(t, bus, PeerOf("alice"))
+	next.join(topics.PresenceOnline)
+	if d := next.message("bob"); string(d.Payload) != `{"type":"msg","data":1}` {
+		t.Errorf("the new one got %s", d.Payload)
+	}
+	alice.Close(false)
+	bob.publish(bob.to("alice"), `{"type":"msg","data":2}`)
+	next.message("bob")
+	bob.fence(next)
+	bob.nothing("alice going", func(d topics.Delivery) bool { return isPresence(d) && len(d.Payload) == 0 })
+}
+
+func givenBack(t *testing.T, bus bridge.Connect, _ time.Duration) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	bob.publish(bob.to("alice"), `{"type":"msg","data":1}`)
+	alice.in.back = []topics.Delivery{alice.message("bob")}
+	alice.Close(false)
+	bob.publish(bob.to("alice"), `{"type":"msg","data":2}`)
+	next := connect(t, bus, PeerOf("alice"))
+	next.join(topics.PresenceOnline)
+	for i := range 2 {
+		if d := next.message("bob"); string(d.Payload) != fmt.Sprintf(`{"type":"msg","data":%d}`, i+1) {
+			t.Errorf("message %d is %s", i+1, d.Payload)
+		}
+	}
+}
+
+func givenBackAndTold(t *testing.T, bus bridge.Connect, _ time.Duration) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	bob.publish(bob.to("alice"), `{"type":"msg","data":1}`)
+	alice.in.back = []topics.Delivery{alice.message("bob")}
+	alice.Close(true)
+	bob.wait("the fate of the message", func(d topics.Delivery) bool { return d.Src == topics.Server && d.Type == topics.TypeError })
+}

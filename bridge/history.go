@@ -1,0 +1,87 @@
+package bridge
+
+import "github.com/beckon-rtc/beckon/topics"
+
+// maxTold is how many bytes of frames are remembered for a client that has a
+// connection. It is more than waits for one, so that a frame that has not left is
+// never forgotten.
+const maxTold = 2 << 20
+
+// history is the frames that a client was told and may not have got. Each has a
+// number: how many there were up to it.
+type history struct {
+	last   uint64 // number of the newest frame
+	frames [][]byte
+	size   int
+}
+
+// add adds a frame, and forgets the oldest beyond most bytes; 0: none.
+func (h *history) add(frame []byte, most int) {
+	h.last++
+	h.frames = append(h.frames, frame)
+	h.size += len(frame)
+	for most > 0 && h.size > most {
+		h.forget(1)
+	}
+}
+
+// seen forgets the frames up to number n, which the client has.
+func (h *history) seen(n uint64) {
+	if first := h.last - uint64(len(h.frames)); n > first && n <= h.last {
+		h.forget(int(n - first))
+	}
+}
+
+func (h *history) forget(n int) {
+	for _, f := range h.frames[:n] {
+		h.size -= len(f)
+	}
+	clear(h.frames[:n])
+	if h.frames = h.frames[n:]; len(h.frames) == 0 {
+		h.frames = nil
+	}
+}
+
+// since returns the frames after number n; ok is false when some are forgotten, or
+// there never were so many.
+func (h *history) since(n uint64) (frames [][]byte, ok bool) {
+	first := h.last - uint64(len(h.frames))
+	if n < first || n > h.last {
+		return nil, false
+	}
+	return h.frames[n-first:], true
+}
+
+// direct are the messages among the frames that were said to the client in a room,
+// in order, as they came from the bus.
+func (h *history) direct(room, me string) []topics.Delivery {
+	var all []topics.Delivery
+	for _, frame := range h.frames {
+		if d, ok := said(frame); ok && d.Room == room {
+			d.Dst, d.Handed = me, true
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// said reads a frame back that told of a direct message.
+func said(frame []byte) (d topics.Delivery, ok bool) {
+	direct := true
+	for m := range topics.Members(frame) {
+		switch string(m.Name) {
+		case "room":
+			d.Room, _ = m.Text()
+		case "from":
+			d.Src, _ = m.Text()
+		case "all":
+			direct = false
+		}
+	}
+	if !direct || d.Src == "" {
+		return d, false
+	}
+	d.Kind, d.Payload = topics.Direct, topics.Cut(frame, topics.Routing)
+	d.Message, _ = topics.CheckMessage(d.Payload, d.Address)
+	return d, true
+}

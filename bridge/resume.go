@@ -1,0 +1,201 @@
+package bridge
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// A client whose connection was lost resumes its session with the key that "joined"
+// gave it, and the number of frames that it has got: so it gets those it missed.
+
+// wish is what a join says about resuming.
+type wish struct {
+	key  string // of the session to be resumed, "" for none
+	long bool   // the client will resume this one: its peers wait longer for it
+	seen uint64 // frames that the client has got
+	said bool   // it said how many
+}
+
+// readWish reads "resume" and "seen": true says that the client knows how to
+// resume, a text is the key.
+func readWish(f *frame) (w wish, err error) {
+	switch text := string(f.resume); {
+	case f.resume == nil, text == "false":
+	case text == "true":
+		w.long = true
+	default:
+		if w.key, err = textOf("resume", f.resume); err != nil {
+			return w, topics.Errorf(topics.BadRequest, `"resume" must be true, or the text of that name in the last "joined"`)
+		}
+		w.long = true
+	}
+	if f.got != nil {
+		w.said = true
+		if w.seen, err = strconv.ParseUint(string(f.got), 10, 63); err != nil {
+			return w, topics.Errorf(topics.BadRequest, `"seen" must be a number: how many frames came`)
+		}
+	}
+	return w, nil
+}
+
+// resume goes on with the session that the client lost the connection of. false
+// says that there is none, or that not all of it was kept: the client joins anew.
+func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
+	peer, token, err := who(f)
+	if err != nil {
+		return false, err
+	}
+	old := s.cfg.stays.find(w.key)
+	if old == nil || peer != "" && peer != old.id.Name {
+		return false, nil
+	}
+	id, err := s.authenticate(ctx, cmp.Or(peer, old.id.Name), token)
+	if err != nil {
+		return false, ending{err}
+	}
+	if id.Name != old.id.Name || !old.release() {
+		return false, nil
+	}
+	if s.cfg.Renew != nil {
+		if err := s.cfg.Renew(old.bus, id); err != nil {
+			return false, ending{err}
+		}
+	}
+	if !old.attach(s, f, w) {
+		old.close(false) // a new session takes over its peers
+		return false, nil
+	}
+	s.stay, s.shown = old, nil
+	f.id = nil // answered
+	return true, nil
+}
+
+// release takes the stay from the connection that it has, if that is not known to
+// be lost yet, and reports whether it can be resumed: all that was for the client
+// is with it then.
+func (s *stay) release() bool {
+	s.mu.Lock()
+	by, over := s.by, s.over
+	s.mu.Unlock()
+	if over {
+		return false
+	}
+	if by == nil {
+		return s.bus.Resume() == nil
+	}
+	by.turn.Lock()
+	mine := by.stay == s
+	if mine {
+		by.stay, by.closed = nil, true
+	}
+	by.turn.Unlock()
+	by.stop(topics.Errorf(topics.Replaced, "the session goes on on another connection"))
+	return mine || s.release() // it was lost just now
+}
+
+// attach gives the stay a connection, whose client is told what it missed.
+func (s *stay) attach(next *Session, f *frame, w wish) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !w.said {
+		w.seen = s.told.last - uint64(len(s.told.frames))
+	}
+	missed, ok := s.told.since(w.seen)
+	if !ok || s.over || s.find(f.room) == nil {
+		return false
+	}
+	s.told.seen(w.seen)
+	s.by, s.long = next, true
+	s.base = w.seen - next.early - 1 // the answer has no number
+	frames := append([][]byte{resumedFrame(f.id, f.room, s.id.Name, s.key, w.seen, int(s.cfg.Ping.Seconds()))}, missed...)
+	for _, frame := range frames {
+		if next.out(frame) != nil {
+			s.end(errFull)
+			break
+		}
+	}
+	s.log(slog.LevelDebug, "resumed", f.room, "missed", len(missed))
+	return true
+}
+
+// seen is what [Session.Seen] says of by.
+func (s *stay) seen(by *Session, n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == by {
+		s.told.seen(s.base + n)
+	}
+}
+
+// suspend is called when the connection was lost.
+func (s *stay) suspend() {
+	s.mu.Lock()
+	var most time.Duration // the grace
+	if s.long {
+		most = max(cmp.Or(s.cfg.Resume, 30*time.Second), 0)
+	}
+	idle := s.over || len(s.rooms) == 0
+	s.mu.Unlock()
+	if idle {
+		s.close(false)
+		return
+	}
+	s.bus.Suspend(most)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.by = nil
+}
+
+// Back gives back what the client may not have got.
+func (s *stay) Back(room string) []topics.Delivery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told.direct(room, s.id.Name)
+}
+
+// stays are the sessions that can be resumed, by their keys.
+type stays struct {
+	mu    sync.Mutex
+	byKey map[string]*stay
+}
+
+func (all *stays) add(s *stay) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.byKey == nil {
+		all.byKey = make(map[string]*stay)
+	}
+	all.byKey[s.key] = s
+}
+
+func (all *stays) remove(s *stay) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	delete(all.byKey, s.key)
+}
+
+func (all *stays) find(key string) *stay {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	return all.byKey[key]
+}
+
+// Close ends the sessions that have no connection. To be called when no more
+// connections come.
+func (c *Config) Close() {
+	c.stays.mu.Lock()
+	var left []*stay
+	for _, s := range c.stays.byKey {
+		left = append(left, s)
+	}
+	c.stays.mu.Unlock()
+	for _, s := range left {
+		s.close(false)
+	}
+}

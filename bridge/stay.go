@@ -1,0 +1,225 @@
+package bridge
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// stay is a client's time on the bus: its identity, the rooms it joined, and what
+// it was told. It has one connection after the other; while it has none, what is
+// for the client waits on the bus.
+type stay struct {
+	cfg *Config
+	id  topics.Identity
+	bus Bus
+	key string // by which it is resumed
+
+	mu    sync.Mutex // taken by the inbox; never held while the bus is called
+	rooms []room
+	long  bool // the client said that it resumes its session
+	over  bool // the client is told nothing any more
+
+	by   *Session // the connection it has, nil while it is suspended
+	told history
+	base uint64 // number of the frame before the first one of by; it may be "negative"
+}
+
+// room is a room that the stay is in, or on its way into.
+type room struct {
+	name    string
+	joining *joining // nil once "joined" was said
+}
+
+func newStay(s *Session, id topics.Identity) *stay {
+	return &stay{cfg: s.cfg, id: id, key: rand.Text(), by: s, told: history{last: s.early}}
+}
+
+var errNotJoined = topics.Errorf(topics.Forbidden, "no room is joined; send join first")
+
+// choose finds the room that f is about.
+func (s *stay) choose(f *frame) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case len(s.rooms) == 0:
+		return errNotJoined
+	case f.kind == typeRefresh:
+		return nil
+	case f.room != "" && s.find(f.room) == nil:
+		return topics.Errorf(topics.Forbidden, "room %s is not joined", f.room)
+	case f.room == "" && len(s.rooms) > 1:
+		return topics.Errorf(topics.BadRequest, `%d rooms are joined, so the frame must say which with "room"`, len(s.rooms))
+	case f.room == "":
+		f.room = s.rooms[0].name
+	}
+	return nil
+}
+
+func (s *stay) message(f *frame) error {
+	a := topics.Address{Room: f.room, Kind: topics.All, Src: s.id.Name}
+	if f.direct {
+		a.Kind, a.Dst = topics.Direct, f.to
+	}
+	return s.bus.Publish(a, f.message())
+}
+
+func (s *stay) presence(f *frame) error {
+	if f.presence == nil {
+		return topics.Errorf(topics.BadRequest, `a presence frame needs a "presence"`)
+	}
+	payload, online, err := presenceOf(f.presence)
+	if err != nil {
+		return err
+	}
+	if !online {
+		return s.leave(f)
+	}
+	return s.bus.Publish(s.own(f.room), payload)
+}
+
+func (s *stay) leave(f *frame) error {
+	if err := s.bus.Publish(s.own(f.room), nil); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget(f.room)
+	return nil
+}
+
+// own is where the client's presence in a room stands.
+func (s *stay) own(room string) topics.Address {
+	return topics.Address{Room: room, Kind: topics.Presence, Src: s.id.Name}
+}
+
+// send tells the client what it must know.
+func (s *stay) send(frame []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.must(frame)
+}
+
+// Take takes what arrives from the bus.
+func (s *stay) Take(d topics.Delivery) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.find(d.Room)
+	switch {
+	case s.over:
+		return errOver
+	case r == nil && d.Room != "": // left, and the bus has yet to hear of it
+		return nil
+	case r != nil && r.joining != nil:
+		r.joining.take(d, s.id.Name)
+		return nil
+	}
+	return s.deliver(d)
+}
+
+var errOver = topics.Errorf(topics.Offline, "the peer's connection is ending")
+
+// deliver shows the client what arrived. The error is the sender's business.
+func (s *stay) deliver(d topics.Delivery) error {
+	switch {
+	case d.Kind == topics.Presence && d.Src != s.id.Name:
+		s.must(presenceFrame(d))
+	case d.Kind == topics.Direct && d.Src == topics.Server:
+		s.hear(d)
+	case d.Kind == topics.Direct, d.Kind == topics.All:
+		return s.tell(messageFrame(d))
+	}
+	return nil
+}
+
+// hear shows the client what the server says to it.
+func (s *stay) hear(d topics.Delivery) {
+	switch d.Type {
+	case topics.TypeHello: // part of "joined", once
+	case topics.TypeError:
+		s.must(errorFrame(d.Room, nil, d.Payload))
+		code, about := errorCode(d.Payload)
+		switch {
+		case d.Room == "": // about the connection: the bus has ended the session
+			s.end(topics.Errorf(code, "the server ended the connection"))
+		case code == topics.Replaced:
+			s.forget(d.Room)
+			s.log(slog.LevelInfo, "replaced by another connection", d.Room)
+			if len(s.rooms) == 0 {
+				s.end(topics.Errorf(topics.Replaced, "another connection of %s took over", s.id.Name))
+			}
+		case code == topics.Forbidden && !about: // not granted any more
+			s.forget(d.Room)
+		}
+	default:
+		s.must(messageFrame(d))
+	}
+}
+
+// tell hands a frame to the connection, and remembers it until the client has it.
+// Without a connection the client gets it when it resumes.
+func (s *stay) tell(frame []byte) error {
+	most := 0
+	if s.by != nil {
+		if err := s.by.out(frame); err != nil && !errors.Is(err, ErrEnding) {
+			return err
+		}
+		most = maxTold
+	}
+	s.told.add(frame, most)
+	return nil
+}
+
+// must tells the client what it cannot do without.
+func (s *stay) must(frame []byte) {
+	if !s.over && s.tell(frame) != nil {
+		s.end(errFull)
+	}
+}
+
+func (s *stay) end(why *topics.Error) {
+	if s.over {
+		return
+	}
+	s.over = true
+	s.cfg.stays.remove(s)
+	if s.by != nil {
+		s.by.stop(why)
+	}
+}
+
+// close ends the stay on the bus.
+func (s *stay) close(left bool) {
+	s.bus.Close(left) // it may take back what the client did not get
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over, s.by, s.rooms, s.told = true, nil, nil, history{}
+	s.cfg.stays.remove(s)
+}
+
+// find returns the room of that name, or nil. It is good until rooms change.
+func (s *stay) find(name string) *room {
+	for i := range s.rooms {
+		if s.rooms[i].name == name {
+			return &s.rooms[i]
+		}
+	}
+	return nil
+}
+
+func (s *stay) forget(name string) {
+	s.rooms = slices.DeleteFunc(s.rooms, func(r room) bool { return r.name == name })
+}
+
+func (s *stay) log(level slog.Level, what, room string, more ...any) {
+	about := []any{"peer", s.id.Name, "room", room}
+	if s.by != nil {
+		about = append([]any{"conn", s.by.conn}, about...)
+	}
+	s.cfg.Logger.Log(context.Background(), level, what, append(about, more...)...)
+}

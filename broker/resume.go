@@ -1,0 +1,113 @@
+package broker
+
+import (
+	"slices"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// A session of another door than MQTT can outlive its connection: it is suspended,
+// its peers are expected back, and what is for them waits, presences and all, in
+// order. Then it is resumed, or its peers are given up.
+
+// Suspend says that the client's connection was lost; see bridge.Bus.
+func (s *Session) Suspend(most time.Duration) {
+	if most == 0 {
+		most = s.broker.Grace
+	}
+	if most < 0 || s.broker.draining.Load() {
+		s.Close(false)
+		return
+	}
+	s.mu.Lock()
+	if s.closed || s.lost != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.lost = time.AfterFunc(most, s.forsake)
+	s.mu.Unlock()
+	for _, r := range s.inRooms() {
+		r.mu.Lock()
+		if in := r.members[s]; in != nil && in.peer != nil {
+			r.broker.Logger.Info("connection lost", "room", r.name, "peer", s.peer, "conn", s.name, "grace", most)
+			in.away = true
+			in.peer.expect(nil, 0)
+		}
+		r.leave()
+	}
+}
+
+// Resume says that the client is back; see bridge.Bus.
+func (s *Session) Resume() error {
+	s.mu.Lock()
+	waited := !s.closed && s.lost != nil && s.lost.Stop()
+	missed := s.missed
+	s.lost = nil
+	s.mu.Unlock()
+	if !waited || missed {
+		return errGone
+	}
+	for _, r := range s.inRooms() {
+		r.mu.Lock()
+		if in := r.members[s]; in != nil && in.peer != nil && in.away {
+			r.broker.Logger.Info("resumed", "room", r.name, "peer", s.peer, "conn", s.name, "missed", len(in.peer.waiting))
+			in.away = false
+			r.flush(in.peer)
+		}
+		r.leave()
+	}
+	return nil
+}
+
+// forsake ends a session that was not resumed in time. Its peers had their grace.
+func (s *Session) forsake() {
+	if s.broker.draining.Load() {
+		return
+	}
+	s.receiver.end(end{text: errGone.Message, why: errGone})
+	s.Close(true)
+}
+
+var errGone = topics.Errorf(topics.Offline, "the session was not resumed in time, or missed more than is kept")
+
+// keep has a message wait for a member whose connection was lost and may be
+// resumed. When there is too much of it the member leaves the room, and the
+// session cannot be resumed; a new one learns afresh who is there.
+func (r *room) keep(in *member, m *message) {
+	p, size := in.peer, len(m.Payload)
+	for _, w := range p.waiting {
+		size += len(w.Payload)
+	}
+	if len(p.waiting) < maxMissed && size <= r.broker.Queue {
+		p.waiting = append(p.waiting, m)
+		return
+	}
+	r.broker.Logger.Info("missed too much to resume", "room", r.name, "peer", p.name, "conn", in.session.name)
+	in.session.mu.Lock()
+	in.session.missed = true
+	in.session.mu.Unlock()
+	r.takeBack(in)
+	in.peer, p.member = nil, nil
+	p.expect(r, r.broker.Grace)
+	r.drop(in)
+}
+
+// maxMissed is how many messages of all kinds wait for a session to be resumed.
+const maxMissed = 256
+
+// takeBack has what the connection of in did not take wait for the next one of its
+// peer, before what waits already. Only direct messages do: a new connection
+// learns the rest afresh.
+func (r *room) takeBack(in *member) {
+	p := in.peer
+	back := in.session.receiver.undelivered(r.name)
+	until := time.Now().Add(r.broker.Hold)
+	for _, m := range back {
+		m.until = until
+		if from := r.peers[m.Src]; m.sender == nil && from != nil && from.member != nil && !m.Ends() {
+			m.sender = from.member.session
+		}
+	}
+	p.waiting = slices.DeleteFunc(append(back, p.waiting...), func(m *message) bool { return !m.lasting() })
+}

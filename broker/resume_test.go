@@ -1,0 +1,117 @@
+package broker
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+func TestWhatWaitsForADeviceOutlivesItsGraceAndIsToldAfterTwentySecondsInAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		id := peerOf("cam1", "garage")
+		id.Device = true
+		b.open(t, id).join("garage").s.Close(false)
+		to := topics.Address{Room: "garage", Kind: topics.Direct, Dst: "cam1", Src: "alice"}
+		start := time.Now()
+		time.Sleep(2 * time.Second)
+		if err := alice.s.Publish(to, []byte(`{"type":"offer","session":"k3","sdp":""}`)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if err := alice.s.Publish(to, []byte(`{"type":"x-late"}`)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		alice.types()
+		for _, want := range []time.Duration{22 * time.Second, 32 * time.Second} {
+			time.Sleep(time.Until(start.Add(want - 1)))
+			synctest.Wait()
+			alice.expect("")
+			time.Sleep(1)
+			synctest.Wait()
+			alice.expect("offline")
+		}
+	})
+}
+
+func TestADeviceThatWakesAfterItsGraceGetsTheCallThatBeganMeanwhileOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		id := peerOf("cam1", "garage")
+		id.Device = true
+		cam := b.open(t, id).join("garage")
+		to := topics.Address{Room: "garage", Kind: topics.Direct, Dst: "cam1", Src: "alice"}
+		say := func(payload string) {
+			if err := alice.s.Publish(to, []byte(payload)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say(`{"type":"offer","session":"old","sdp":""}`)
+		cam.s.Close(false)
+		say(`{"type":"candidate","session":"old","candidate":""}`)
+		say(`{"type":"offer","session":"new","sdp":""}`)
+		say(`{"type":"candidate","session":"new","candidate":""}`)
+		alice.types()
+		time.Sleep(6 * time.Second) // the old call ends with the grace
+		synctest.Wait()
+		alice.expect("offline bye +cam1")
+		b.open(t, id).join("garage").expect("+alice hello offer candidate")
+	})
+}
+
+func TestASuspendedSessionThatMissesTooMuchIsJoinedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{Queue: 4096})
+		bob := b.open(t, peerOf("bob", "garage")).join("garage")
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		alice.s.Suspend(30 * time.Second)
+		all := topics.Address{Room: "garage", Kind: topics.All, Src: "bob"}
+		for range 5 {
+			if err := bob.s.Publish(all, fmt.Appendf(nil, `{"type":"msg","data":"%01000d"}`, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if alice.s.Resume() == nil {
+			t.Error("it was resumed, with a gap")
+		}
+		alice.s.Close(false)
+		b.open(t, peerOf("alice", "garage")).join("garage").expect("+bob hello")
+	})
+}
+
+func TestASuspendedSessionEndsWithItsCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		id := peerOf("alice", "garage")
+		id.Expires = time.Now().Add(3 * time.Second)
+		alice := b.open(t, id).join("garage")
+		alice.s.Suspend(30 * time.Second)
+		time.Sleep(4 * time.Second)
+		if alice.s.Resume() == nil {
+			t.Error("it was resumed with credentials that have expired")
+		}
+	})
+}
+
+func TestAPeerWhoseGrantEndsWhileItIsSuspendedIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		bob := b.open(t, peerOf("bob", "garage")).join("garage")
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		bob.types()
+		alice.s.Suspend(30 * time.Second)
+		if err := alice.s.Renew(peerOf("alice", "attic")); err != nil {
+			t.Fatal(err)
+		}
+		bob.expect("-alice")
+		if err := alice.s.Resume(); err != nil {
+			t.Error(err)
+		}
+	})
+}
