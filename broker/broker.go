@@ -152,7 +152,7 @@ func (b *Broker) Connect(id topics.Identity, via string, inbox Inbox) (*Session,
 	if b.draining.Load() {
 		return nil, topics.Errorf(topics.Unavailable, "the server is shutting down")
 	}
-	return b.newSession(id, via, &inProcess{inbox: inbox})
+	return b.newSession(id, via, &inProcess{inbox: inbox}, nil)
 }
 
 // ServeConn speaks MQTT with the client at the other end of conn until one of

@@ -97,10 +97,10 @@ func (h *hook) admit(c *client, cl *mqtt.Client, pk packets.Packet) error {
 			return err
 		}
 	}
-	if c.session, err = h.broker.newSession(id, viaMQTT, c); err != nil {
+	if c.session, err = h.broker.newSession(id, viaMQTT, c, will); err != nil {
 		return err
 	}
-	c.session.will = will
+	h.broker.outside.keepWill(c.session)
 	// mochi would publish the will itself, unchecked, and resume sessions by
 	// the client's id, whoever it is: it gets neither.
 	cl.Properties.Will = mqtt.Will{}
@@ -130,19 +130,26 @@ func (h *hook) will(id topics.Identity, pk packets.Packet) (*message, error) {
 		payload = nil
 	}
 	a, err := h.broker.Root.Parse(topic)
-	if err != nil {
-		if errors.Is(err, topics.ErrOutside) {
-			err = topics.Errorf(topics.Forbidden, "%s may not have its last will at %q, outside the rooms", id.Name, topic)
-		}
+	isOutside := errors.Is(err, topics.ErrOutside)
+	switch {
+	case isOutside && !id.MayPublishOutside(topic):
+		return nil, topics.Errorf(topics.Forbidden, "%s may not have its last will at %q, outside the rooms", id.Name, topic)
+	case err != nil && !isOutside:
 		return nil, err
-	}
-	if !id.MayPublish(a) {
+	case err == nil && !id.MayPublish(a):
 		return nil, topics.Errorf(topics.Forbidden, "%s may not have its last will at %q: it may not publish there", id.Name, topic)
 	}
-	m := &message{Delivery: topics.Delivery{Address: a, Payload: payload}, topic: topic, qos: pk.Connect.WillQos}
+	m := &message{
+		Delivery:   topics.Delivery{Address: a, Payload: payload},
+		topic:      topic,
+		qos:        pk.Connect.WillQos,
+		properties: travelling(pk.Connect.WillProperties),
+	}
 	switch {
 	case len(payload) > h.broker.MaxMessage:
 		return nil, topics.Errorf(topics.TooLarge, "the last will has %d bytes, the limit is %d", len(payload), h.broker.MaxMessage)
+	case isOutside:
+		m.retained, err = pk.Connect.WillRetain, nil
 	case a.Kind == topics.Presence:
 		_, err = topics.CheckPresence(payload)
 	case pk.Connect.WillRetain:

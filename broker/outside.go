@@ -18,12 +18,16 @@ type outside struct {
 	mu        sync.Mutex // guards what follows
 	listeners map[*Session][]subscription
 	retained  map[string]*message
-	turn      int // whose turn it is in shared subscriptions
+	wills     map[willOf]*Session // the newest connection of a peer with a last will there
+	turn      int                 // whose turn it is in shared subscriptions
 }
 
 func newOutside(b *Broker) *outside {
-	return &outside{broker: b, listeners: make(map[*Session][]subscription), retained: make(map[string]*message)}
+	return &outside{broker: b, listeners: make(map[*Session][]subscription), retained: make(map[string]*message), wills: make(map[willOf]*Session)}
 }
+
+// willOf is whose last will is for which topic.
+type willOf struct{ peer, topic string }
 
 // publish hands m to all who subscribed to its topic, its sender among them, as
 // MQTT has it.
@@ -36,6 +40,11 @@ func (o *outside) publish(s *Session, m *message) *topics.Error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.spread(s, m)
+}
+
+// spread does it, with o.mu held.
+func (o *outside) spread(s *Session, m *message) *topics.Error {
 	if m.retained {
 		if len(m.Payload) == 0 {
 			delete(o.retained, m.topic) // [MQTT-3.3.1-6]
@@ -84,6 +93,39 @@ func (o *outside) publish(s *Session, m *message) *topics.Error {
 func (o *outside) deliver(to *Session, m *message, how reception) {
 	if to.receiver.deliver(m, how) == errFull {
 		to.receiver.end(endSlow)
+	}
+}
+
+// keepWill keeps the last will of a session, if it has one here. The newest
+// connection of a peer speaks for it at a topic: otherwise a device that is back
+// would be said to be gone when its old connection is found to be dead.
+func (o *outside) keepWill(s *Session) {
+	if s.will == nil || s.will.Room != "" {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !s.isClosed() {
+		o.wills[willOf{s.peer, s.will.topic}] = s
+	}
+}
+
+// endWill lets go of the last will of a session that has ended, and publishes it
+// if it is due. No will delay is waited for, since the session ended with its
+// connection (MQTT 5, 3.1.3.2.2).
+func (o *outside) endWill(s *Session, due bool) {
+	if s.will == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	whose := willOf{s.peer, s.will.topic}
+	if o.wills[whose] != s {
+		return
+	}
+	delete(o.wills, whose)
+	if due && !o.broker.draining.Load() && s.may().MayPublishOutside(s.will.topic) {
+		_ = o.spread(s, s.will) // nobody is left to be told
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/beckon-rtc/beckon/topics"
+	paho5 "github.com/eclipse/paho.golang/paho"
 )
 
 func hub(_ context.Context, c topics.Credentials) (topics.Identity, error) {
@@ -72,4 +73,48 @@ func TestRoomsAreNotSeenFromOutside(t *testing.T) {
 	s.client5(t, "c", as("cam1")).subscribe(inbox("garage", "cam1")).expect("rtc/v1/garage/to/cam1/_ hello")
 	h.publish("home/x", "done", 1)
 	h.expect("home/x done")
+}
+
+func TestLastWillOutsideTheRoomsIsPublishedWhenTheConnectionIsLost(t *testing.T) {
+	s := serve(t, Config{Authenticate: hub, Grace: long})
+	h := s.client5(t, "h", as("hub")).subscribe("home/+/+")
+	dying := func(topic string) func(*paho5.Connect) {
+		delay := uint32(3600)
+		return func(c *paho5.Connect) {
+			as("cam1")(c)
+			c.WillMessage = &paho5.WillMessage{Topic: topic, Payload: []byte("offline"), QoS: 1, Retain: true}
+			c.WillProperties = &paho5.WillProperties{ContentType: "text/plain", WillDelayInterval: &delay}
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c := &paho5.Connect{ClientID: "c", KeepAlive: 30, CleanStart: true}
+	dying("home/hub/status")(c)
+	if ack, err := paho5.NewClient(paho5.ClientConfig{Conn: s.dial(t)}).Connect(ctx, c); err == nil || ack.ReasonCode != 0x87 {
+		t.Errorf("a will that is not granted: CONNACK %+v, want 0x87", ack)
+	}
+
+	s.client5(t, "c", dying("home/cam1/status")).leave()
+	s.client5(t, "c", dying("home/cam1/status")).cut()
+	if g := h.next(); g.String() != "home/cam1/status offline" || g.retained {
+		t.Errorf("got %v, retained %v", g, g.retained)
+	}
+	if g := s.client5(t, "h", as("hub")).subscribe("home/cam1/status").next(); g.payload != "offline" || !g.retained {
+		t.Errorf("got %v, retained %v", g, g.retained)
+	}
+	waitFor(t, "the lost ones to be forgotten", func() bool { return s.connections() == 2 })
+
+	// One that is back is not said to be gone when its old connection ends.
+	old := s.client5(t, "c", dying("home/cam1/status"))
+	back := s.client5(t, "c", dying("home/cam1/status"))
+	back.publishAs("home/cam1/status", "online", 1, true)
+	old.cut()
+	waitFor(t, "the old one to be forgotten", func() bool { return s.connections() == 3 })
+	back.publishAs("home/cam1/motion", "on", 1, false)
+	h.expect("home/cam1/status online", "home/cam1/motion on")
+	back.leave()
+	waitFor(t, "the new one to be forgotten", func() bool { return s.connections() == 2 })
+	if n := len(s.outside.wills); n > 0 {
+		t.Errorf("%d last wills are kept", n)
+	}
 }

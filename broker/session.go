@@ -20,7 +20,7 @@ type Session struct {
 	via      string
 	name     string // for the log: "m17"
 	receiver receiver
-	will     *message                        // asked for at CONNECT; published when the peer is given up
+	will     *message                        // asked for at CONNECT, nil for none; published when the peer is given up
 	identity atomic.Pointer[topics.Identity] // what it may do by now; nil: nothing any more
 	filters  atomic.Int32                    // how many subscriptions it holds
 	messages *budget
@@ -43,9 +43,9 @@ const viaMQTT = "mqtt"
 
 // newSession opens a session, unless the identity was revoked while its
 // credentials were looked at.
-func (b *Broker) newSession(id topics.Identity, via string, r receiver) (*Session, error) {
+func (b *Broker) newSession(id topics.Identity, via string, r receiver, will *message) (*Session, error) {
 	s := &Session{
-		broker: b, peer: id.Name, device: id.Device, via: via, receiver: r,
+		broker: b, peer: id.Name, device: id.Device, via: via, receiver: r, will: will,
 		name:     via[:1] + strconv.FormatUint(b.conns.Add(1), 10),
 		rooms:    make(map[*room]struct{}),
 		messages: newBudget(b.Rate, b.Burst),
@@ -185,8 +185,8 @@ func (s *Session) present(m *message) error {
 // Close ends the session; see bridge.Bus.
 func (s *Session) Close(left bool) { s.close(left, !left) }
 
-// close ends the session. Its last will is published, when its peer is given up,
-// only if will is set (MQTT 5, 3.1.2.5).
+// close ends the session. Its last will is published, when its peer is given up or
+// at once if it is outside the rooms, only if will is set (MQTT 5, 3.1.2.5).
 func (s *Session) close(left, will bool) {
 	s.mu.Lock()
 	if s.closed {
@@ -215,6 +215,7 @@ func (s *Session) close(left, will bool) {
 		s.broker.unwatch(watcher)
 	}
 	s.broker.outside.leave(s)
+	s.broker.outside.endWill(s, will)
 	if in, ok := s.receiver.(*inProcess); ok {
 		in.close()
 	}

@@ -84,7 +84,7 @@ func TestMessagesToAConnectionThatIsJustEndingAllWaitInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, Config{})
 		alice := b.open(t, peerOf("alice", "garage")).join("garage")
-		cam, err := b.newSession(peerOf("cam1", "garage"), "ws", &dying{inProcess{inbox: inboxFunc(nil)}})
+		cam, err := b.newSession(peerOf("cam1", "garage"), "ws", &dying{inProcess{inbox: inboxFunc(nil)}}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
