@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -78,16 +79,26 @@ func TestJoinsHaveABudgetOfTheirOwn(t *testing.T) {
 }
 
 func TestFloodingMQTTClientIsCutWithItsReason(t *testing.T) {
-	s := serve(t, Config{Rate: 20, Burst: 1})
+	for what, topic := range map[string]string{
+		"a room":            "rtc/v1/garage/all/flood",
+		"malformed":         "rtc/v1/gar age/all/flood",
+		"outside the rooms": "home/flood/motion",
+	} {
+		t.Run(what, func(t *testing.T) { flood(t, topic) })
+	}
+}
+
+func flood(t *testing.T, topic string) {
+	s := serve(t, Config{Rate: 20, Burst: 1, Authenticate: hub, Logger: slog.New(slog.DiscardHandler)})
 	conn := s.dial(t)
-	send(t, conn, connect5("flood", ""))
+	send(t, conn, connect5("c", "flood"))
 	receive(t, conn)
 	send(t, conn, packet(0x82, []byte{0, 1, 0}, text(inbox("garage", "flood")), []byte{0}))
 	receive(t, conn)
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {
-		p := packet(0x30, text("rtc/v1/garage/all/flood"), []byte{0}, []byte(`{"type":"msg"}`))
+		p := packet(0x32, text(topic), []byte{0, 1, 0}, []byte(`{"type":"msg"}`))
 		for {
 			select {
 			case <-stop:
@@ -102,7 +113,7 @@ func TestFloodingMQTTClientIsCutWithItsReason(t *testing.T) {
 	told := 0
 	for {
 		pk := parsed(t, 5, receive(t, conn))
-		if strings.Contains(string(pk.Payload), `"code":429`) {
+		if strings.Contains(string(pk.Payload), `"code":429`) || pk.FixedHeader.Type == packets.Puback && pk.ReasonCode == packets.ErrQuotaExceeded.Code {
 			told++
 		}
 		if pk.FixedHeader.Type == packets.Disconnect {

@@ -124,20 +124,22 @@ func (c *client) publish(pk packets.Packet) {
 		retained:   pk.FixedHeader.Retain,
 		properties: travelling(pk.Properties),
 	}
-	switch {
-	case errors.Is(err, topics.ErrOutside):
-		if err := c.broker.outside.publish(c.session, m); err != nil {
-			c.refuse(pk, err)
-		}
-		return
-	case err != nil: // malformed
-	case pk.FixedHeader.Retain && a.Kind != topics.Presence:
+	isOutside := errors.Is(err, topics.ErrOutside)
+	if err == nil && m.retained && a.Kind != topics.Presence {
 		err = topics.Errorf(topics.BadRequest, "only a presence is retained, under peers/, not %q", topic)
-	default:
-		err = c.session.publish(m)
 	}
-	if err != nil {
-		c.refuse(pk, topics.AsError(err))
+	if err == nil {
+		err = c.session.publish(m) // which spends
+	} else if over := c.session.spend(c.session.messages, "messages"); over != nil {
+		err = over
+	} else if isOutside {
+		err = c.broker.outside.publish(c.session, m)
+	}
+	if err == nil {
+		return
+	}
+	c.refuse(pk, topics.AsError(err))
+	if !isOutside {
 		c.tell(a.Room, c.refused.err)
 	}
 }

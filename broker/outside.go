@@ -31,7 +31,7 @@ type willOf struct{ peer, topic string }
 
 // publish hands m to all who subscribed to its topic, its sender among them, as
 // MQTT has it.
-func (o *outside) publish(s *Session, m *message) *topics.Error {
+func (o *outside) publish(s *Session, m *message) error {
 	switch id := s.may(); {
 	case !id.MayPublishOutside(m.topic):
 		return topics.Errorf(topics.Forbidden, "%s may not publish outside the rooms, to %q", s.peer, m.topic)
@@ -44,7 +44,7 @@ func (o *outside) publish(s *Session, m *message) *topics.Error {
 }
 
 // spread does it, with o.mu held.
-func (o *outside) spread(s *Session, m *message) *topics.Error {
+func (o *outside) spread(s *Session, m *message) error {
 	if m.retained {
 		if len(m.Payload) == 0 {
 			delete(o.retained, m.topic) // [MQTT-3.3.1-6]
