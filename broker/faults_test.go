@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/beckon-rtc/beckon/topics"
 	paho5 "github.com/eclipse/paho.golang/paho"
+	paho3 "github.com/eclipse/paho.mqtt.golang"
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -236,6 +239,129 @@ func TestTopicAliasIsRefused(t *testing.T) {
 	}
 }
 
+func TestNoTopicAliasIsSentToAClientThatTakesThem(t *testing.T) { // fault 14
+	s := serve(t, Config{})
+	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
+	conn := rawCamera(t, s, 0x22, 0, 10) // topic alias maximum 10
+	for range 3 {
+		alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"msg"}`, 1)
+		if pk := parsed(t, 5, receive(t, conn)); pk.TopicName != "rtc/v1/garage/to/cam1/alice" || pk.Properties.TopicAliasFlag {
+			t.Errorf("topic %q, alias %d (%v)", pk.TopicName, pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag)
+		}
+	}
+}
+
+// What mochi may have, it may lose, mix up, or read while it writes: it has
+// nothing. Faults 11, 12, 16, 17, 19, 21 and 23 to 25 would leave something here.
+func TestEngineKeepsNoSubscriptionMessageSessionOrWill(t *testing.T) {
+	s := serve(t, Config{Grace: soon, Authenticate: hub})
+	engine := s.engine
+	empty := func() bool {
+		info := engine.Info.Clone()
+		return engine.Clients.Len() == 0 && engine.Topics.Retained.Len() == 0 && info.Retained == 0 && info.Subscriptions == 0 && info.Inflight == 0
+	}
+	for _, connect := range [][]byte{ // a session to be kept, and a will to be retained
+		packet(0x10, text("MQTT"), []byte{4, 0xA4, 0, 60}, text("c"), text("home/cam1/status"), text("offline"), text("cam1")),
+		packet(0x10, text("MQTT"), []byte{5, 0xA4, 0, 60, 5, 0x11, 0, 0, 1, 0}, text("c"), []byte{5, 0x18, 0, 0, 1, 0}, text("home/cam1/status"), text("offline"), text("cam1")),
+	} {
+		if !empty() {
+			t.Fatal("there is something at the start")
+		}
+		var none []byte
+		if connect[8] == 5 {
+			none = []byte{0}
+		}
+		conn := s.dial(t)
+		send(t, conn, connect)
+		receive(t, conn)
+		send(t, conn, packet(0x82, []byte{0, 1}, none, text(inbox("garage", "cam1")), []byte{2}, text("home/cam1/set"), []byte{2}))
+		if got := receive(t, conn); got[len(got)-1] != 2 {
+			t.Errorf("SUBACK % x", got)
+		}
+		receive(t, conn) // hello, which is not acknowledged
+		send(t, conn, packet(0x33, text("home/cam1/motion"), []byte{0, 2}, none, []byte("on")))
+		receive(t, conn)
+		send(t, conn, packet(0x33, text("rtc/v1/garage/peers/cam1"), []byte{0, 3}, none, []byte(`{"online":true}`)))
+		receive(t, conn)
+		if engine.Clients.Len() != 1 {
+			t.Errorf("%d clients of one connection", engine.Clients.Len())
+		}
+		for _, cl := range engine.Clients.GetAll() {
+			if cl.State.Subscriptions.Len() > 0 || cl.State.Inflight.Len() > 0 {
+				t.Errorf("%d subscriptions, %d messages", cl.State.Subscriptions.Len(), cl.State.Inflight.Len())
+			}
+		}
+		for _, topic := range []string{"rtc/v1/garage/to/cam1/_", "home/cam1/set"} {
+			if n := len(engine.Topics.Subscribers(topic).Subscriptions); n > 0 {
+				t.Errorf("%d subscriptions to %s", n, topic)
+			}
+		}
+		_ = conn.Close()
+		waitFor(t, "everything to be forgotten", func() bool { return empty() && s.connections() == 0 })
+	}
+}
+
+func TestNoLastWillIsPublishedWhenTheServerStops(t *testing.T) { // fault 21
+	for what, stop := range map[string]func(*server){
+		"Close": func(s *server) { _ = s.Close() },
+		"Drain": func(s *server) { s.Drain(t.Context()) },
+	} {
+		s := serve(t, Config{Grace: -1})
+		var heard syncBuffer
+		desk, err := s.Connect(peerOf("desk", "garage"), "ws", func(d topics.Delivery) error {
+			_, _ = heard.Write(d.Payload)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := desk.Subscribe("rtc/v1/garage/all/+"); err != nil {
+			t.Fatal(err)
+		}
+		s.client3(t, "cam1", func(o *paho3.ClientOptions) {
+			o.SetWill("rtc/v1/garage/all/cam1", `{"type":"msg","data":"i fell"}`, 1, false)
+		}).subscribe(inbox("garage", "cam1")).expect("rtc/v1/garage/to/cam1/_ hello")
+		stop(s)
+		desk.Close(true)
+		if heard.String() != "" {
+			t.Errorf("%s: heard %s", what, heard.String())
+		}
+	}
+}
+
+// mochi offers subscription identifiers, shared and wildcard filters, and turns
+// nothing off when told not to (fault 13): whatever it offers is there.
+func TestWhatTheConnackOffersIsThere(t *testing.T) {
+	s := serve(t, Config{Authenticate: hub})
+	conn := s.dial(t)
+	send(t, conn, connect5("h", "hub"))
+	pk := parsed(t, 5, receive(t, conn))
+	if pk.Properties.SharedSubAvailableFlag || pk.Properties.WildcardSubAvailableFlag || pk.Properties.SubIDAvailableFlag || pk.Properties.MaximumQosFlag || pk.Properties.RetainAvailableFlag {
+		t.Errorf("something is not offered: %+v", pk.Properties)
+	}
+	if want := uint32(s.limits.Packet); pk.Properties.MaximumPacketSize != want { // fault 26
+		t.Errorf("maximum packet size %d, want %d", pk.Properties.MaximumPacketSize, want)
+	}
+	for i, f := range []string{"home/+/motion", "$share/g/home/#", "home/cam1/motion"} {
+		send(t, conn, packet(0x82, []byte{0, 1, 2, 0x0B, byte(7 + i)}, text(f), []byte{0x08 * byte(i%2^1)})) // all but the shared one retain as published
+		if got := parsed(t, 5, receive(t, conn)); got.ReasonCodes[0] != 0 {
+			t.Errorf("%s: SUBACK %#x", f, got.ReasonCodes[0])
+		}
+	}
+	send(t, conn, packet(0x31, text("home/cam1/motion"), []byte{0}, []byte("on")))
+	var ids []int
+	for range 2 { // one for the shared filter, one for the others together
+		m := parsed(t, 5, receive(t, conn))
+		if shared := len(m.Properties.SubscriptionIdentifier) == 1; string(m.Payload) != "on" || m.FixedHeader.Retain == shared {
+			t.Errorf("got %q, retained %v", m.Payload, m.FixedHeader.Retain)
+		}
+		ids = append(ids, m.Properties.SubscriptionIdentifier...)
+	}
+	if slices.Sort(ids); !slices.Equal(ids, []int{7, 8, 9}) {
+		t.Errorf("subscription identifiers %v", ids)
+	}
+}
+
 func TestKeepAliveIsClampedAndToldToVersion5(t *testing.T) {
 	s := serve(t, Config{})
 	for asked, want := range map[uint16]uint16{0: 60, 1: 10, 10: 10, 30: 30, 600: 600, 601: 600, 43691: 600, 65535: 600} {
@@ -288,19 +414,25 @@ func TestClientWithoutAnIDNeedsACleanSessionIn311(t *testing.T) {
 	}
 }
 
-func TestSecretsOfPacketsAreNotLogged(t *testing.T) {
-	var log syncBuffer
-	s := serve(t, Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	conn := s.dial(t)
+func TestSecretsOfPacketsAreNotLogged(t *testing.T) { // fault 22
 	withPassword := packet(0x10, text("MQTT"), []byte{4, 0xC2, 0, 60}, text("x"), text("mallory"), text("hunter2"))
-	send(t, conn, withPassword)
-	receive(t, conn)
-	send(t, conn, withPassword) // mochi logs the second CONNECT whole
-	closed(t, conn)
-	waitFor(t, "the end", func() bool { return strings.Contains(log.String(), "disconnected") })
-	for _, secret := range []string{"hunter2", fmt.Sprint([]byte("hunter2"))} {
-		if strings.Contains(log.String(), strings.Trim(secret, "[]")) {
-			t.Errorf("the log has the password:\n%s", log.String())
+	var tooMany []byte // without a PUBREL, which mochi logs whole
+	for id := range 1025 {
+		tooMany = append(tooMany, packet(0x34, text("rtc/v1/garage/all/mallory"), []byte{byte((id + 1) >> 8), byte(id + 1)}, []byte("hunter2"))...)
+	}
+	for what, then := range map[string][]byte{"a second CONNECT": withPassword, "too many messages of QoS 2": tooMany} {
+		var log syncBuffer
+		s := serve(t, Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+		conn := s.dial(t)
+		send(t, conn, withPassword)
+		receive(t, conn)
+		send(t, conn, then)
+		closed(t, conn)
+		waitFor(t, "the end", func() bool { return strings.Contains(log.String(), "disconnected") })
+		for _, secret := range []string{"hunter2", strings.Trim(fmt.Sprint([]byte("hunter2")), "[]")} {
+			if strings.Contains(log.String(), secret) {
+				t.Errorf("%s: the log has it:\n%s", what, log.String())
+			}
 		}
 	}
 }
