@@ -493,6 +493,20 @@ func TestPacketIdentifiersOfBothDirectionsAreIndependent(t *testing.T) {
 	}
 }
 
+func TestPubrecIsAnsweredUnlessItRefuses(t *testing.T) {
+	s := serve(t, Config{})
+	conn := rawCamera(t, s)
+	send(t, conn, []byte{0x50, 3, 0, 9, 0x80}) // refuses a message that never was [MQTT-4.3.3-4]
+	send(t, conn, []byte{0x50, 3, 0, 9, 0x00})
+	if pk := parsed(t, 5, receive(t, conn)); pk.FixedHeader.Type != packets.Pubrel || pk.ReasonCode != packets.ErrPacketIdentifierNotFound.Code {
+		t.Errorf("got %+v, want PUBREL 0x92", pk)
+	}
+	send(t, conn, []byte{0xC0, 0})
+	if got := receive(t, conn); got[0] != 0xD0 {
+		t.Errorf("got % x, want PINGRESP", got)
+	}
+}
+
 func TestReceiveMaximumIsObeyedAndNothingIsLost(t *testing.T) {
 	s := serve(t, Config{})
 	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))

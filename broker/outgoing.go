@@ -230,13 +230,13 @@ func (c *client) acknowledged(ack guard.Ack) {
 	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
 		out.step = awaitPubcomp
 		c.release(ack.ID, packets.CodeSuccess)
-	case ack.Type == packets.Pubrec && out == nil:
+	case ack.Type == packets.Pubrec && out == nil && ack.Reason < packets.ErrUnspecifiedError.Code:
 		c.release(ack.ID, packets.ErrPacketIdentifierNotFound)
 	}
 	c.pump()
 }
 
-// release answers a PUBREC [MQTT-4.3.3-4].
+// release answers a PUBREC that did not refuse the message [MQTT-4.3.3-4].
 func (c *client) release(id uint16, code packets.Code) {
 	_ = c.mochi.Load().WritePacket(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1},
