@@ -21,6 +21,7 @@
 // messages, sessions, wills, listeners, event loop and outgoing queues are not
 // used: rooms are a map, presence is the room's, and each client numbers its own
 // outgoing messages. Package guard stands before it, since mochi 2.7.9 can be
-// crashed, stalled and filled by what a client sends; each defence has a test
-// that names the fault.
+// crashed, stalled and filled by what a client sends. What is wrong with it, what
+// stands in front of each fault, and the test that shows it, is listed at the top
+// of faults_test.go.
 package broker

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,9 +20,73 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// A test here names a fault of mochi-mqtt 2.7.9 that Beckon stands in front of.
-// It fails without the defence; when a release of mochi makes one needless the
-// defence can go.
+// What is wrong with mochi-mqtt 2.7.9, what stands in front of it, and the test
+// that fails without that: each defence was taken out once to see it. When a
+// release of mochi makes one needless, it can go. Tests without a folder are in
+// this package; "not used" means that the test fails once it is.
+//
+//	 1  a truncated SUBSCRIBE of version 5 panics, and nothing recovers
+//	      guard/packet.go                 TestTruncatedSubscribeEndsItsOwnConnectionOnly
+//	      client.go establish, serve      TestPanicOfTheEngineEndsItsOwnConnectionOnly
+//	 2  a connection that is silent, or stops in its CONNECT, lives for ever, uncounted, and Close waits for it
+//	      guard/conn.go New, deadline.go  TestSilentAndHalfConnectionsEndAtTheHandshakeDeadline; guard: TestSilentConnectionIsCutWhenTheHandshakeTimeIsOver
+//	      broker.go Close                 TestCloseDoesNotWaitForAConnectionThatSaysNothing
+//	      bridge/door count               bridge/door: TestConnectionsThatAreNotAdmittedAreCapped
+//	 3  the length that a header claims is allocated, before authentication too
+//	      guard/packet.go frame, conn.go  TestClaimedLengthAllocatesNothing; guard: TestLittleIsTakenBeforeAdmit, TestClaimedLengthCostsNothing
+//	 4  the topic of a last will is checked by nobody
+//	      engine.go will                  TestForeignLastWillIsRefusedAtConnect
+//	      engine.go admit (no will left)  TestEngineKeepsNoSubscriptionMessageSessionOrWill
+//	 5  the client id of another takes its session and messages
+//	      engine.go admit (cl.ID)         TestSomebodyElsesClientIDTakesNothingFromThem
+//	 6  a receiver that stalls stops everyone who publishes to it
+//	      guard/queue.go                  TestStalledReceiverStopsNobodyAndIsCutOff; guard: TestStalledReceiverNeverBlocksWriteAndIsCut
+//	 7  a topic of 65,000 levels takes 20 s under a global lock
+//	      guard/topic.go size             TestDeepTopicsAreRefusedBeforeTheEngine
+//	 8  one failed accept ends its accept loop
+//	      bridge/door Serve               bridge/door: TestAcceptErrorsAreTriedAgainWithPauses
+//	 9  what OnPublish refuses with a reason code is delivered all the same; with ErrRejectPacket it is not acknowledged
+//	      engine.go OnPublish             TestTopicsOutsideTheRoomsAreOrdinaryMQTTWhereGranted, TestDeniedPublishIsAcknowledgedAndTheConnectionLives
+//	10  a publish that the ACL denies disconnects a 3.1.1 client
+//	      engine.go OnACLCheck            TestDeniedPublishIsAcknowledgedAndTheConnectionLives
+//	11  of several hooks each only widens what another allows
+//	      engine.go newEngine (one hook)  TestEngineKeepsNoSubscriptionMessageSessionOrWill
+//	12  the ACL for reading gets raw filters, $share in any letter case among them
+//	      subscription.go granted         TestSubscriptionWiderThanTheGrantIsRefusedAndCarriesNothing
+//	      engine.go OnACLCheck            TestEngineKeepsNoSubscriptionMessageSessionOrWill
+//	      guard/topic.go filter           guard: TestPacketsAreHeldToTheStandard
+//	13  capabilities that are turned off are served and those that are announced are not looked at
+//	      none is turned off              TestWhatTheConnackOffersIsThere
+//	14  the ACL is asked before a topic alias is resolved; aliases outlive their connection
+//	      guard/properties.go, and behind it engine.go newEngine; both out: TestTopicAliasIsRefused; guard: TestPacketsAreHeldToTheStandard
+//	      its way to send them: not used  TestNoTopicAliasIsSentToAClientThatTakesThem
+//	15  both directions share one space of packet identifiers
+//	      outgoing.go number              TestPacketIdentifiersOfBothDirectionsAreIndependent
+//	      guard/stream.go (takes acks)    TestReceiveMaximumIsObeyedAndNothingIsLost
+//	16  a session that is resumed is out of order, and kept for ever
+//	      engine.go admit, client.go serve; all out: TestEngineKeepsNoSubscriptionMessageSessionOrWill
+//	      engine.go OnPacketEncode        TestSessionsAreClean
+//	17  of many quick takeovers some leave the newest connection deaf
+//	      engine.go admit (cl.ID)         TestThreeHundredTakeoversLeaveExactlyOneAlive
+//	18  a keep-alive of 43,691 s overflows, 0 is never
+//	      engine.go admit                 TestKeepAliveIsClampedAndToldToVersion5
+//	19  a long run of retained messages is dropped in silence
+//	      outgoing.go snapshot            TestSnapshotLargerThanTheQueueIsPaced
+//	20  what a full queue drops, nobody is told of
+//	      outgoing.go deliver             TestStalledReceiverStopsNobodyAndIsCutOff, TestWhatWaitsForAcknowledgementsIsBoundedAndTold
+//	21  Close fires every last will
+//	      broker.go Drain, Close          TestNoLastWillIsPublishedWhenTheServerStops
+//	22  its log has whole packets, passwords too
+//	      engine.go newEngine (Logger)    TestSecretsOfPacketsAreNotLogged
+//	23  Publish and the inline client pass by the ACL, and block the publisher
+//	      not used                        TestEngineKeepsNoSubscriptionMessageSessionOrWill
+//	24  retained messages are read and written without a lock
+//	      not used                        TestEngineKeepsNoSubscriptionMessageSessionOrWill
+//	25  persistence hooks lose, reorder and keep what was denied
+//	      not used: one hook              TestEngineKeepsNoSubscriptionMessageSessionOrWill
+//	26  PUBACK never says 0x10, CONNACK never the maximum packet size
+//	      engine.go OnPublish             TestReasonBelow0x80ComesWithoutProblemInformation
+//	      engine.go OnPacketEncode        TestWhatTheConnackOffersIsThere, TestRefusedPublishIsToldInEveryVersionAndReachesNobody
 
 // canary is a pair of peers whose messages must go on arriving.
 type canary struct{ a, b *mqttPeer }
@@ -493,6 +560,20 @@ func TestPacketIdentifiersOfBothDirectionsAreIndependent(t *testing.T) {
 	}
 }
 
+func TestWhatWaitsForAcknowledgementsIsBoundedAndTold(t *testing.T) { // fault 20
+	s := serve(t, Config{Queue: 64 << 10})
+	rawCamera(t, s, 0x21, 0, 1) // receive maximum 1, and no PUBACK ever
+	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
+	alice.expect("rtc/v1/garage/to/alice/_ hello")
+	big := `{"type":"msg","data":"` + strings.Repeat("x", 30000) + `"}`
+	for i, want := range []byte{0, 0, 0, 0x97} { // one is on its way, two wait
+		if code := alice.publish("rtc/v1/garage/to/cam1/alice", big, 1); code != want {
+			t.Errorf("message %d: reason %#x, want %#x", i, code, want)
+		}
+	}
+	alice.expect(`rtc/v1/garage/to/alice/_ "code":486`)
+}
+
 func TestPubrecIsAnsweredUnlessItRefuses(t *testing.T) {
 	s := serve(t, Config{})
 	conn := rawCamera(t, s)
@@ -569,5 +650,37 @@ func TestDrainSaysShutdownAndChangesNoPresence(t *testing.T) {
 	}
 	if _, err := s.Connect(alice.identity(), "ws", nil); err == nil {
 		t.Error("a session was opened during the drain")
+	}
+}
+
+func TestFaultsNameTestsThatExist(t *testing.T) {
+	var tests strings.Builder
+	for _, dir := range []string{".", "guard", "../bridge/door"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tests.Write(text)
+		}
+	}
+	faults, err := os.ReadFile("faults_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, _, _ := strings.Cut(string(faults), "// canary is")
+	for _, name := range regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(table, -1) {
+		if !strings.Contains(tests.String(), "func "+name+"(") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	for n := 1; n <= 26; n++ {
+		if !strings.Contains(table, fmt.Sprintf("\n//\t%2d  ", n)) {
+			t.Errorf("fault %d is not in the table", n)
+		}
 	}
 }
