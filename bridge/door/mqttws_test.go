@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -199,28 +201,41 @@ func TestWebSocketIsNotAdmittedBeforeItsCONNACK(t *testing.T) {
 }
 
 func TestSilentWebSocketKeepsItsPlaceUntilTheDeadline(t *testing.T) {
-	h, err := MQTT(WebSocketConfig{Serve: func(c net.Conn) {
-		c.SetDeadline(time.Time{})
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("Read: %v, want the deadline", err)
+	synctest.Test(t, func(t *testing.T) {
+		h, err := MQTT(WebSocketConfig{Serve: func(c net.Conn) {
+			c.SetDeadline(time.Time{})
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("Read: %v, want the deadline", err)
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := start(t, Config{HTTP: h, Handshake: 300 * time.Millisecond, Unauthenticated: 1})
-	defer h.Close()
-	addr := listen(t, d)
-	c := dialWS(t, "ws://"+addr, "mqtt")
-	second, err := net.Dial("tcp", addr) // no place for it
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
-	wantClosed(t, second)
-	if _, _, err := c.ReadMessage(); err == nil {
-		t.Error("the silent WebSocket got a message")
-	}
+		d := start(t, Config{HTTP: h, Unauthenticated: 1})
+		p := newPipes()
+		go d.Serve(p)
+		begin := time.Now()
+		c, _, err := websocket.NewClient(p.connect("192.0.2.1:1000"), &url.URL{Scheme: "ws", Host: "x", Path: "/mqtt"},
+			http.Header{"Sec-Websocket-Protocol": {"mqtt"}}, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := p.connect("192.0.2.2:1000") // no place for it
+		io.Copy(io.Discard, second)
+		if took := time.Since(begin); took != 0 {
+			t.Errorf("the second one was closed after %v", took)
+		}
+		if _, _, err := c.ReadMessage(); err == nil {
+			t.Error("the silent WebSocket got a message")
+		}
+		if took := time.Since(begin); took != DefaultHandshake {
+			t.Errorf("the silent WebSocket was closed after %v", took)
+		}
+		h.Close()
+		d.Close()
+		c.Close()
+		second.Close()
+	})
 }
 
 func TestWriteDeadlineEndsAWriteThatIsStuck(t *testing.T) {
