@@ -373,21 +373,25 @@ func TestNoLastWillIsPublishedWhenTheServerStops(t *testing.T) { // fault 21
 		"Close": func(s *server) { _ = s.Close() },
 		"Drain": func(s *server) { s.Drain(t.Context()) },
 	} {
-		s := serve(t, Config{Grace: -1})
+		s := serve(t, Config{Grace: -1, Authenticate: hub})
 		var heard syncBuffer
-		desk, err := s.Connect(peerOf("desk", "garage"), "ws", func(d topics.Delivery) error {
+		id := peerOf("desk", "garage")
+		id.Subscribe = []string{"home/#"}
+		desk, err := s.Connect(id, "ws", func(d topics.Delivery) error {
 			_, _ = heard.Write(d.Payload)
 			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := desk.Subscribe("rtc/v1/garage/all/+"); err != nil {
+		if err := desk.Subscribe("rtc/v1/garage/all/+", "home/#"); err != nil {
 			t.Fatal(err)
 		}
-		s.client3(t, "cam1", func(o *paho3.ClientOptions) {
-			o.SetWill("rtc/v1/garage/all/cam1", `{"type":"msg","data":"i fell"}`, 1, false)
-		}).subscribe(inbox("garage", "cam1")).expect("rtc/v1/garage/to/cam1/_ hello")
+		for name, topic := range map[string]string{"cam1": "rtc/v1/garage/all/cam1", "cam2": "home/cam2/status"} {
+			s.client3(t, name, user3(name), func(o *paho3.ClientOptions) {
+				o.SetWill(topic, `{"type":"msg","data":"i fell"}`, 1, false)
+			}).subscribe(inbox("garage", name))
+		}
 		stop(s)
 		desk.Close(true)
 		if heard.String() != "" {
