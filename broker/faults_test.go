@@ -377,10 +377,10 @@ func TestNoLastWillIsPublishedWhenTheServerStops(t *testing.T) { // fault 21
 		var heard syncBuffer
 		id := peerOf("desk", "garage")
 		id.Subscribe = []string{"home/#"}
-		desk, err := s.Connect(id, "ws", func(d topics.Delivery) error {
+		desk, err := s.Connect(id, "ws", inboxFunc(func(d topics.Delivery) error {
 			_, _ = heard.Write(d.Payload)
 			return nil
-		})
+		}))
 		if err != nil {
 			t.Fatal(err)
 		}
