@@ -27,6 +27,9 @@ type Bus interface {
 	// the peer's own inbox, which joins the room.
 	Subscribe(filters ...string) error
 
+	// Identity is who the client is, and what it may do by now.
+	Identity() topics.Identity
+
 	// Close ends the session. When the client left of its own will its peers go
 	// at once; otherwise its connection was lost and the grace begins. It is
 	// idempotent, and nothing arrives in the inbox after it returned.

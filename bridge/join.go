@@ -62,7 +62,7 @@ func (s *stay) join(f *frame, wish wish, presence []byte) error {
 		published = err == nil
 	}
 	if err == nil {
-		err = s.bus.Subscribe(s.id.Filters(s.cfg.Root, f.room)...)
+		err = s.bus.Subscribe(s.bus.Identity().Filters(s.cfg.Root, f.room)...)
 	}
 	if err == nil {
 		s.arrive(f, wish, again)

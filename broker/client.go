@@ -90,7 +90,7 @@ func (c *client) serve() {
 		// A DISCONNECT is a leave, which withdraws the will unless its reason is
 		// 0x04 (MQTT 5, 3.14.2.1).
 		reason, left := c.Left()
-		c.session.close(left, !left || reason == packets.CodeDisconnectWillMessage.Code)
+		c.session.close(left, !left || reason == packets.CodeDisconnectWillMessage.Code, nil)
 		// mochi forgets a client only when all went well.
 		c.broker.engine.Clients.Delete(c.id)
 	}

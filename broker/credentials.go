@@ -110,7 +110,7 @@ func (r *room) reconsider(s *Session) {
 	}
 	id := s.may()
 	if in.peer != nil && !id.MayJoin(r.name) {
-		r.tell(in, topics.Errorf(topics.Forbidden, "%s may not be in %s any more", s.peer, r.name).Payload(), topics.TypeError)
+		r.warn(in, topics.Errorf(topics.Forbidden, "%s may not be in %s any more", s.peer, r.name))
 		r.giveUp(in.peer, "not granted any more")
 	}
 	if r.members[s] == nil {
@@ -143,12 +143,12 @@ func (s *Session) expel(why *topics.Error, gone bool) {
 	for _, r := range s.inRooms() {
 		r.mu.Lock()
 		if in := r.members[s]; in != nil {
-			r.tell(in, why.Payload(), topics.TypeError)
+			r.warn(in, why)
 		}
 		r.leave()
 	}
-	s.receiver.end(end{code: 0x87, text: why.Message, why: why})
-	s.Close(gone)
+	// The session ends first: when its connection does, that is no news any more.
+	s.close(gone, !gone, &end{code: 0x87, text: why.Message, why: why})
 }
 
 // Recheck asks, of every session, what its identity may do by now (Config.Still);

@@ -116,6 +116,18 @@ func (r *room) watch(m *message, to *member) {
 func (r *room) tell(in *member, payload []byte, kind string) {
 	m := r.from(topics.Server, in.session.peer, payload)
 	m.Type = kind
+	r.pass(in, m)
+}
+
+// warn tells a member of something about its connection. That is of no interest to
+// the next one.
+func (r *room) warn(in *member, why *topics.Error) {
+	m := r.from(topics.Server, in.session.peer, why.Payload())
+	m.Type, m.personal = topics.TypeError, true
+	r.pass(in, m)
+}
+
+func (r *room) pass(in *member, m *message) {
 	if in.away && in.peer != nil {
 		r.keep(in, m)
 	} else if how, ok := in.reception(m.Address, false); ok {
@@ -123,7 +135,7 @@ func (r *room) tell(in *member, payload []byte, kind string) {
 			in.session.receiver.end(endSlow) // it missed what it must know
 		}
 	}
-	if kind == topics.TypeError {
+	if m.Type == topics.TypeError {
 		r.watch(m, in)
 	}
 }

@@ -15,7 +15,11 @@ func (r *room) fanOut(m *message, except *member) (lost []*topics.Error) {
 		if except != nil && in.session == except.session {
 			return
 		}
-		if how, ok := in.reception(m.Address, in.session.peer == m.Src); ok {
+		reads := in.reception
+		if m.Kind == topics.Direct {
+			reads = in.watched // its own inbox is not for what others are told
+		}
+		if how, ok := reads(m.Address, in.session.peer == m.Src); ok {
 			if err := r.deliver(in, m, how); err != nil {
 				lost = append(lost, err)
 			}

@@ -74,6 +74,20 @@ func (m *member) reception(a topics.Address, self bool) (r reception, ok bool) {
 	return r, ok
 }
 
+// watched is the same for a direct message that is handed to another connection: a
+// subscription to the peer's own inbox does not count.
+func (m *member) watched(a topics.Address, self bool) (r reception, ok bool) {
+	for i := range m.subs {
+		s := &m.subs[i]
+		if s.filter.Inbox() == m.session.peer || s.shared() || s.noLocal && self || !s.filter.Match(a) {
+			continue
+		}
+		ok = true
+		r.take(s)
+	}
+	return r, ok
+}
+
 func (r *reception) take(s *subscription) {
 	r.qos = max(r.qos, s.qos)
 	r.retain = r.retain || s.retain

@@ -18,13 +18,20 @@ type message struct {
 	sender     *Session            // nil when the server says it
 	opens      bool                // it began its session
 	handed     bool                // a connection was handed it, and did not acknowledge it
+	personal   bool                // an error about the connection, not about a message
 	until      time.Time           // waits no longer than this for a device that is offline
 }
 
 // lasting reports whether the message is also for the next connection of its
 // receiver, which is told afresh who is there, and what hello says.
 func (m *message) lasting() bool {
-	return m.Kind == topics.Direct && m.Type != topics.TypeHello && m.Type != topics.TypeICE
+	switch {
+	case m.Kind != topics.Direct:
+		return false
+	case m.Src == topics.Server:
+		return m.Type == topics.TypeError && !m.personal
+	}
+	return true
 }
 
 // receiver is the door's end of a session.

@@ -183,8 +183,7 @@ func (c *client) undelivered(room string) []*message {
 	defer c.mu.Unlock()
 	var back []*outgoing
 	take := func(out *outgoing) bool {
-		if out.m.Room != room || out.m.Kind != topics.Direct || out.m.Dst != c.session.peer ||
-			out.m.Type == topics.TypeHello || out.m.Type == topics.TypeICE {
+		if out.m.Room != room || out.m.Dst != c.session.peer || !out.m.lasting() {
 			return false
 		}
 		back = append(back, out)

@@ -65,8 +65,7 @@ func (s *Session) forsake() {
 	if s.broker.draining.Load() {
 		return
 	}
-	s.receiver.end(end{text: errGone.Message, why: errGone})
-	s.Close(true)
+	s.close(true, false, &end{text: errGone.Message, why: errGone})
 }
 
 var errGone = topics.Errorf(topics.Offline, "the session was not resumed in time, or missed more than is kept")

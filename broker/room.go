@@ -159,7 +159,7 @@ func (r *room) flush(p *peer) {
 			continue
 		}
 		var err error
-		if m.sender != nil && !m.sender.may().MayPublish(m.Address) {
+		if m.sender != nil && !m.sender.mayStill(m.Address) {
 			err = topics.Errorf(topics.Forbidden, "%s may not say that to %s any more", m.Src, p.name)
 		} else {
 			err = r.hand(p, m)
@@ -201,8 +201,7 @@ func (r *room) replace(old *member) {
 	r.broker.Logger.Info("replaced", "room", r.name, "peer", name, "conn", old.session.name)
 	r.takeBack(old)
 	old.peer = nil
-	told := topics.Errorf(topics.Replaced, "another connection joined %s as %s; this one is not %s any more", r.name, name, name)
-	r.tell(old, told.Payload(), topics.TypeError)
+	r.warn(old, topics.Errorf(topics.Replaced, "another connection joined %s as %s; this one is not %s any more", r.name, name, name))
 	if r.drop(old) {
 		old.session.receiver.end(endReplaced)
 	}

@@ -183,11 +183,12 @@ func (s *Session) present(m *message) error {
 }
 
 // Close ends the session; see bridge.Bus.
-func (s *Session) Close(left bool) { s.close(left, !left) }
+func (s *Session) Close(left bool) { s.close(left, !left, nil) }
 
 // close ends the session. Its last will is published, when its peer is given up or
-// at once if it is outside the rooms, only if will is set (MQTT 5, 3.1.2.5).
-func (s *Session) close(left, will bool) {
+// at once if it is outside the rooms, only if will is set (MQTT 5, 3.1.2.5). Its
+// client is told why, unless that is nil.
+func (s *Session) close(left, will bool, why *end) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -216,9 +217,25 @@ func (s *Session) close(left, will bool) {
 	}
 	s.broker.outside.leave(s)
 	s.broker.outside.endWill(s, will)
+	if why != nil {
+		s.receiver.end(*why)
+	}
 	if in, ok := s.receiver.(*inProcess); ok {
 		in.close()
 	}
+}
+
+// mayStill is asked of a message that waited: its sender's connection may have
+// ended, and its grants since.
+func (s *Session) mayStill(a topics.Address) bool {
+	id := s.may()
+	if s.broker.Still != nil && s.isClosed() {
+		var err error
+		if id, err = s.broker.Still(id); err != nil {
+			return false
+		}
+	}
+	return id.MayPublish(a)
 }
 
 func (s *Session) isClosed() bool {

@@ -74,6 +74,9 @@ func (m *Memory) max() int {
 	return m.Max
 }
 
+// Identity is what it was connected as: nothing is granted later.
+func (s *session) Identity() topics.Identity { return s.id }
+
 func (s *session) Publish(a topics.Address, payload []byte) error {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
