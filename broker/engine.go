@@ -302,6 +302,8 @@ func connackCode(err error) packets.Code {
 		return packets.ErrNotAuthorized
 	case topics.TooLarge:
 		return packets.ErrPacketTooLarge
+	case topics.RateLimited:
+		return packets.ErrConnectionRateExceeded
 	default:
 		return packets.ErrServerUnavailable
 	}
@@ -319,7 +321,7 @@ func connack3(code byte) byte {
 		return packets.ErrMalformedUsernameOrPassword.Code
 	case code == packets.ErrNotAuthorized.Code:
 		return packets.Err3NotAuthorized.Code
-	case code == packets.ErrServerUnavailable.Code, code == packets.ErrServerBusy.Code:
+	case code == packets.ErrServerUnavailable.Code, code == packets.ErrServerBusy.Code, code == packets.ErrConnectionRateExceeded.Code:
 		return packets.Err3ServerUnavailable.Code
 	default:
 		return packets.Err3ClientIdentifierNotValid.Code

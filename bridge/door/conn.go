@@ -10,33 +10,52 @@ import (
 	"time"
 )
 
-// peeker is a connection whose first byte can be looked at before it is read.
-// It keeps one byte, not a buffer, since it stays as long as the connection.
+// peeker is a connection whose first bytes can be looked at before they are
+// read. It keeps them, not a buffer, since it stays as long as the connection.
 type peeker struct {
 	net.Conn
-	first byte
-	full  bool
+	ahead  []byte
+	remote net.Addr // as a proxy has said; nil: that of Conn
 }
 
-func (p *peeker) peek() (byte, error) {
-	for !p.full {
-		var b [1]byte
-		n, err := p.Conn.Read(b[:])
-		if n == 0 && err != nil {
-			return 0, err
+// peek returns the first n bytes.
+func (p *peeker) peek(n int) ([]byte, error) {
+	for len(p.ahead) < n {
+		more := make([]byte, n-len(p.ahead))
+		got, err := p.Conn.Read(more)
+		p.ahead = append(p.ahead, more[:got]...)
+		if err != nil && len(p.ahead) < n {
+			return nil, err
 		}
-		p.first, p.full = b[0], n == 1
 	}
-	return p.first, nil
+	return p.ahead[:n], nil
+}
+
+// first is the first byte.
+func (p *peeker) first() (byte, error) {
+	b, err := p.peek(1)
+	if err != nil {
+		return 0, err
+	}
+	return b[0], nil
 }
 
 func (p *peeker) Read(b []byte) (int, error) {
-	if !p.full || len(b) == 0 {
+	if len(p.ahead) == 0 || len(b) == 0 {
 		return p.Conn.Read(b)
 	}
-	p.full = false
-	b[0] = p.first
-	return 1, nil
+	n := copy(b, p.ahead)
+	if p.ahead = p.ahead[n:]; len(p.ahead) == 0 {
+		p.ahead = nil
+	}
+	return n, nil
+}
+
+func (p *peeker) RemoteAddr() net.Addr {
+	if p.remote != nil {
+		return p.remote
+	}
+	return p.Conn.RemoteAddr()
 }
 
 // conn is a connection at the door. Until it is admitted it has a place under
@@ -48,9 +67,10 @@ type conn struct {
 	peeker          // over the socket, or TLS over it
 	raw    net.Conn // the socket
 	door   *Door
-	from   netip.Prefix // whom it is counted for; not valid: nobody
+	said   encryption // by a PROXY header, about the client's side
 
-	counted bool // guarded by door.mu
+	from    netip.Prefix // whom it is counted for; not valid: nobody. With what follows guarded by door.mu
+	counted bool
 
 	admitted atomic.Bool // read on every write
 	held     atomic.Bool // writes do not admit it: the user says when
@@ -61,20 +81,18 @@ type conn struct {
 }
 
 func newConn(d *Door, raw net.Conn) *conn {
-	c := &conn{peeker: peeker{Conn: raw}, raw: raw, door: d, from: countedFor(raw.RemoteAddr()), since: time.Now()}
+	c := &conn{peeker: peeker{Conn: raw}, raw: raw, door: d, since: time.Now()}
+	if from := addrOf(raw.RemoteAddr()); !d.trusts(from) { // of a proxy's it is not known yet
+		c.from = countedFor(from)
+	}
 	raw.SetDeadline(c.limit())
 	return c
 }
 
 // countedFor is the address, or the /64 network of IPv6, that a limit per
 // address applies to: not valid for loopback, where a reverse proxy sits.
-func countedFor(addr net.Addr) netip.Prefix {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
-	if ip.IsLoopback() {
+func countedFor(ip netip.Addr) netip.Prefix {
+	if !ip.IsValid() || ip.IsLoopback() {
 		return netip.Prefix{}
 	}
 	bits := 32
@@ -83,6 +101,15 @@ func countedFor(addr net.Addr) netip.Prefix {
 	}
 	p, _ := ip.Prefix(bits)
 	return p
+}
+
+// addrOf is the address of a TCP connection; not valid for what is none.
+func addrOf(a net.Addr) netip.Addr {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return tcp.AddrPort().Addr().Unmap().WithZone("")
 }
 
 func (c *conn) limit() time.Time { return c.since.Add(c.door.config.Handshake) }
@@ -115,12 +142,15 @@ func (c *conn) request() {
 }
 
 // hold makes an admitted connection wait again, which is about to speak a
-// protocol of its own. Its user calls admit. False: there is no place.
-func (c *conn) hold() bool {
+// protocol of its own with the client at that address. Its user calls admit.
+// False: there is no place.
+func (c *conn) hold(client netip.Addr) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.door.mu.Lock()
 	defer c.door.mu.Unlock()
+	c.door.uncount(c)
+	c.from = countedFor(client)
 	if c.door.closed.Err() != nil || !c.door.count(c) {
 		return false
 	}

@@ -7,8 +7,14 @@
 //	a letter   HTTP/1.1: its handlers, which may upgrade to WebSocket
 //	any other  closed
 //
+// A proxy of [Config.TrustedProxies] may say before all that, in a PROXY header, or
+// in Forwarded and X-Forwarded-For, whose connection or request it is. That is the
+// address of it from there on: RemoteAddr of a connection and of a request, and
+// what limits per address count. Nobody else is believed.
+//
 // With [Config.TLSOnly] what comes without TLS, and not from loopback, is told so
-// in a CONNACK or an HTTP answer.
+// in a CONNACK or an HTTP answer. What a trusted proxy says of its client's side
+// counts first.
 //
 // [Door] owns every connection from accept until it has ended: its deadline and
 // its place under the caps until it is admitted (the server has answered it),

@@ -44,8 +44,15 @@ type Config struct {
 	TLS *tls.Config
 
 	// TLSOnly refuses, in words, who comes without TLS, but not from loopback,
-	// where a proxy may sit that has taken it.
+	// where a proxy may sit that has taken it. What a trusted proxy says about its
+	// client goes before both.
 	TLSOnly bool
+
+	// TrustedProxies are the networks whose PROXY header, Forwarded and
+	// X-Forwarded-For are believed, so that a limit per address, a log line and
+	// credentials have the client's address. Others' PROXY headers are refused,
+	// and what they say in HTTP headers is ignored.
+	TrustedProxies []netip.Prefix
 
 	// Plain wraps the handlers for what is asked without TLS all the same, as
 	// the HTTPHandler of an autocert.Manager does. Nil: there is nothing.
@@ -113,7 +120,7 @@ type Door struct {
 	close  context.CancelFunc
 	wg     sync.WaitGroup // Serve, connections, requests, the HTTP server
 
-	needsCertificate, full, failing seldom // warnings that a stranger can cause
+	needsCertificate, full, failing, proxied seldom // warnings that a stranger can cause
 
 	mu        sync.Mutex // guards what follows
 	listeners map[net.Listener]struct{}
@@ -320,9 +327,15 @@ func (d *Door) uncount(c *conn) {
 // serve finds out what c speaks and serves it. True means that c lives on as
 // an HTTP connection, which ends in [Door.state].
 func (d *Door) serve(c *conn) (goesOn bool) {
-	first, err := c.peek()
+	if err := d.introduce(c); err != nil {
+		if err != errFull {
+			d.proxied.say(d.config.Logger, slog.LevelWarn, "connection closed: "+err.Error(), "remote", c.RemoteAddr())
+		}
+		return false
+	}
+	first, err := c.first()
 	if err == nil && first == tlsHandshake {
-		first, err = d.inside(c, first)
+		first, err = d.inside(c)
 	}
 	if err != nil {
 		if !errors.Is(err, io.EOF) { // a port check says nothing and goes
@@ -332,7 +345,7 @@ func (d *Door) serve(c *conn) (goesOn bool) {
 	}
 	c.SetWriteDeadline(time.Time{}) // from here on it is its user's
 	switch {
-	case first == mqttConnect && d.mustEncrypt(c):
+	case first == mqttConnect && d.mustEncrypt(c, addrOf(c.RemoteAddr()), c.said):
 		d.refuseMQTT(c)
 		return false
 	case first == mqttConnect:
@@ -349,19 +362,20 @@ func (d *Door) serve(c *conn) (goesOn bool) {
 var errNoCertificate = errors.New("the client begins with TLS, but no certificate is configured")
 
 // inside puts TLS on c and returns the first byte inside it.
-func (d *Door) inside(c *conn, first byte) (byte, error) {
+func (d *Door) inside(c *conn) (byte, error) {
 	if d.tls == nil {
 		if d.needsCertificate.now() {
 			d.config.Logger.Warn("connection closed: "+errNoCertificate.Error()+" (--tls-cert, --tls-key)", "remote", c.RemoteAddr())
 		}
 		return 0, errNoCertificate
 	}
-	t := tls.Server(&peeker{Conn: c.raw, first: first, full: true}, d.tls)
+	below := c.peeker
+	t := tls.Server(&below, d.tls)
 	if err := t.Handshake(); err != nil { // bounded by the deadline of c
 		return 0, err
 	}
 	c.peeker = peeker{Conn: t}
-	return c.peek()
+	return c.first()
 }
 
 // seldom says when it is time again for a warning that strangers can cause: at
@@ -369,6 +383,13 @@ func (d *Door) inside(c *conn, first byte) (byte, error) {
 type seldom struct {
 	mu   sync.Mutex
 	next time.Time
+}
+
+// say logs, when it is time again.
+func (s *seldom) say(log *slog.Logger, level slog.Level, text string, about ...any) {
+	if s.now() {
+		log.Log(context.Background(), level, text, about...)
+	}
 }
 
 func (s *seldom) now() bool {

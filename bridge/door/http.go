@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 const (
@@ -54,7 +56,14 @@ func (d *Door) requests(handler http.Handler) http.Handler {
 		defer d.wg.Done()
 		connOf(r).request()
 		defer d.report(r)
-		handler.ServeHTTP(w, r)
+		asked, err := d.fromClient(r)
+		if err != nil {
+			d.proxied.say(d.config.Logger, slog.LevelWarn, "request of a trusted proxy refused: "+err.Error(), "remote", connOf(r).RemoteAddr())
+			w.Header().Set("Connection", "close")
+			Problem(w, topics.Errorf(topics.BadRequest, "%v", err))
+			return
+		}
+		handler.ServeHTTP(w, asked)
 	})
 }
 
@@ -130,5 +139,5 @@ func Hold(r *http.Request) (admit func(), ok bool) {
 	if c == nil {
 		return func() {}, true
 	}
-	return c.admit, c.hold()
+	return c.admit, c.hold(clientOf(r))
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -94,7 +95,7 @@ func (h *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	below := connOf(r)
-	if below != nil && !below.hold() {
+	if below != nil && !below.hold(clientOf(r)) {
 		http.Error(w, "too many connections are not authenticated yet, try again", http.StatusServiceUnavailable)
 		return
 	}
@@ -109,7 +110,10 @@ func (h *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.config.MaxFrame > 0 {
 		ws.SetReadLimit(h.config.MaxFrame)
 	}
-	c := &wsConn{ws: ws, below: below, tls: r.TLS}
+	c := &wsConn{ws: ws, below: below, tls: r.TLS, remote: ws.RemoteAddr()}
+	if client, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		c.remote = net.TCPAddrFromAddrPort(client) // that a proxy has said
+	}
 	if !h.enter(c) {
 		c.end(websocket.CloseGoingAway)
 		return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -13,15 +14,28 @@ import (
 // tlsOnly is what a plain client is told, in the form of its protocol.
 const tlsOnly = "this server takes TLS only; this very port does"
 
-// mustEncrypt reports whether c may not go on as it is.
-func (d *Door) mustEncrypt(c *conn) bool {
-	return d.config.TLSOnly && c.from.IsValid() && !c.encrypted()
+// encryption is what a proxy has said of how its client came.
+type encryption byte
+
+const (
+	unsaid encryption = iota
+	inClear
+	byTLS
+)
+
+// mustEncrypt reports whether the client at that address may not go on as it is
+// on c, of which a proxy has said so much.
+func (d *Door) mustEncrypt(c *conn, client netip.Addr, said encryption) bool {
+	if !d.config.TLSOnly || said == byTLS {
+		return false
+	}
+	return said == inClear || !c.encrypted() && countedFor(client).IsValid()
 }
 
 // encryptedOnly refuses plain requests.
 func (d *Door) encryptedOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !d.mustEncrypt(connOf(r)) {
+		if !d.mustEncrypt(connOf(r), clientOf(r), encryptionOf(r)) {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -51,7 +65,7 @@ func (d *Door) refuseMQTT(c *conn) {
 		answer = append([]byte{0x20, byte(3 + len(reason)), 0, 0x87, byte(len(reason))}, reason...)
 	}
 	// Past c, which would take the answer for an admission.
-	_ = c.raw.SetDeadline(time.Now().Add(lastWords))
+	_ = c.peeker.SetDeadline(time.Now().Add(lastWords))
 	if _, err := c.raw.Write(answer); err != nil {
 		return
 	}

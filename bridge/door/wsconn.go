@@ -24,6 +24,8 @@ type wsConn struct {
 	below *conn // of the door, nil in a foreign server
 	tls   *tls.ConnectionState
 
+	remote net.Addr
+
 	message io.Reader // rest of the message that is being read, or nil
 
 	writing  atomic.Bool
@@ -108,7 +110,7 @@ func (c *wsConn) end(code int) {
 }
 
 func (c *wsConn) LocalAddr() net.Addr  { return c.ws.LocalAddr() }
-func (c *wsConn) RemoteAddr() net.Addr { return c.ws.RemoteAddr() }
+func (c *wsConn) RemoteAddr() net.Addr { return c.remote }
 
 // ConnectionState says what TLS found out; it is zero without TLS.
 func (c *wsConn) ConnectionState() tls.ConnectionState {

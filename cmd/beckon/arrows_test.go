@@ -36,6 +36,7 @@ func TestArrowsPointDown(t *testing.T) {
 		"github.com/go-jose/go-jose/v4":       {"broker/auth"},
 		"golang.org/x/crypto/acme":            {"cmd/beckon"},
 		"github.com/alecthomas/kong":          {"cmd/beckon"},
+		"github.com/pires/go-proxyproto":      {"bridge/door"},
 	}
 	for pkg, imports := range importsOf(t) {
 		for _, imported := range imports {

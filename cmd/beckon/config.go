@@ -27,6 +27,8 @@ type serve struct {
 	Listen []string `help:"Address to listen on, for every protocol; may be repeated. Default: :1883 and :8080, with --dev 127.0.0.1:1883 and 127.0.0.1:8080." env:"BECKON_LISTEN" placeholder:"ADDR"`
 	Origin []string `help:"Origin whose pages may connect, such as https://app.example; may be repeated. The server's own always may." env:"BECKON_ORIGIN" placeholder:"URL"`
 
+	TrustedProxy []string `help:"Network of reverse proxies whose PROXY header, Forwarded and X-Forwarded-For are believed, such as 127.0.0.1 or 10.0.0.0/8; may be repeated." env:"BECKON_TRUSTED_PROXY" placeholder:"CIDR"`
+
 	accountSettings `group:"Who may come in:"`
 	tlsSettings     `group:"TLS:"`
 	iceSettings     `group:"ICE servers:"`
@@ -89,6 +91,9 @@ func (s *serve) check() error {
 		}
 	}
 	wrong = append(wrong, s.checkAccounts(), s.tlsSettings.check(s.Dev), s.iceSettings.check())
+	if _, err := s.trustedProxies(); err != nil {
+		wrong = append(wrong, err)
+	}
 	if err := topics.Root(s.Root).Check(); err != nil {
 		add("--root: %s", topics.AsError(err).Message)
 	}
@@ -127,6 +132,25 @@ func (s *serve) check() error {
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// trustedProxies are the networks of --trusted-proxy.
+func (s *serve) trustedProxies() (networks []netip.Prefix, err error) {
+	for _, text := range s.TrustedProxy {
+		network, bad := netip.ParsePrefix(text)
+		if one, notOne := netip.ParseAddr(text); notOne == nil && one.Zone() == "" {
+			one = one.Unmap()
+			network, bad = one.Prefix(one.BitLen())
+		}
+		switch {
+		case bad != nil || network.Addr().Is4In6():
+			err = errors.Join(err, fmt.Errorf("--trusted-proxy %q is not a network: it takes an address, or one like 10.0.0.0/8 or fd00::/8", text))
+		case network.Bits() == 0:
+			err = errors.Join(err, fmt.Errorf("--trusted-proxy %s is everybody: each client could say that it is another; name the proxies", text))
+		}
+		networks = append(networks, network)
+	}
+	return networks, err
 }
 
 func (s *serve) origins() bridge.Origins { return bridge.Origins{Allowed: s.Origin, Dev: s.Dev} }

@@ -213,12 +213,17 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
+	proxies, err := s.trustedProxies()
+	if err != nil {
+		return nil, usage(err)
+	}
 	h.door, err = door.New(door.Config{
 		MQTT:                      h.broker.ServeConn,
 		HTTP:                      h.routes(s.origins()),
 		TLS:                       h.tls.config,
 		TLSOnly:                   s.TLSOnly,
 		Plain:                     h.tls.plain,
+		TrustedProxies:            proxies,
 		Unauthenticated:           limit(s.LimitUnauthenticated),
 		UnauthenticatedPerAddress: limit(s.LimitUnauthenticatedPerAddress),
 		Logger:                    h.log,

@@ -23,7 +23,7 @@ type tlsSettings struct {
 	ACME          []string `name:"acme" help:"Domain to get a certificate for from Let's Encrypt, to whose terms this agrees; may be repeated. Port 443 or 80 of the domain must lead here." env:"BECKON_ACME" placeholder:"DOMAIN"`
 	ACMECache     string   `name:"acme-cache" help:"Folder to keep these certificates in." env:"BECKON_ACME_CACHE" placeholder:"DIR"`
 	TLSSelfSigned bool     `name:"tls-self-signed" help:"With --dev: make a certificate for this run, and print its fingerprint." env:"BECKON_TLS_SELF_SIGNED"`
-	TLSOnly       bool     `name:"tls-only" help:"Refuse who comes without TLS, in words, but not from loopback." env:"BECKON_TLS_ONLY"`
+	TLSOnly       bool     `name:"tls-only" help:"Refuse who comes without TLS, in words, but not from loopback; what a trusted proxy says of its client counts first." env:"BECKON_TLS_ONLY"`
 	ClientCA      string   `name:"client-ca" help:"CAs (PEM) whose client certificates log in, as the accounts of --users that they name." env:"BECKON_CLIENT_CA" placeholder:"FILE"`
 	ClientCRL     string   `name:"client-crl" help:"Their revoked certificates (CRLs, PEM or DER)." env:"BECKON_CLIENT_CRL" placeholder:"FILE"`
 }
