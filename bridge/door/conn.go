@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 // peeker is a connection whose first bytes can be looked at before they are
@@ -67,7 +69,10 @@ type conn struct {
 	peeker          // over the socket, or TLS over it
 	raw    net.Conn // the socket
 	door   *Door
-	said   encryption // by a PROXY header, about the client's side
+
+	proxied bool          // the socket is of a trusted proxy
+	said    encryption    // by its PROXY header, about the client's side
+	refused *topics.Error // what its client is told, before it is closed
 
 	from    netip.Prefix // whom it is counted for; not valid: nobody. With what follows guarded by door.mu
 	counted bool
@@ -82,7 +87,8 @@ type conn struct {
 
 func newConn(d *Door, raw net.Conn) *conn {
 	c := &conn{peeker: peeker{Conn: raw}, raw: raw, door: d, since: time.Now()}
-	if from := addrOf(raw.RemoteAddr()); !d.trusts(from) { // of a proxy's it is not known yet
+	from := addrOf(raw.RemoteAddr())
+	if c.proxied = d.trusts(from); !c.proxied { // of a proxy's it is not known yet
 		c.from = countedFor(from)
 	}
 	raw.SetDeadline(c.limit())
@@ -151,6 +157,11 @@ func (c *conn) hold(client netip.Addr) bool {
 	defer c.door.mu.Unlock()
 	c.door.uncount(c)
 	c.from = countedFor(client)
+	if c.door.trusts(addrOf(c.RemoteAddr())) { // a connection of the proxy, for many clients
+		if refused, _ := c.door.arrive(c); refused != nil {
+			return false
+		}
+	}
 	if c.door.closed.Err() != nil || !c.door.count(c) {
 		return false
 	}

@@ -20,6 +20,9 @@
 // its place under the caps until it is admitted (the server has answered it),
 // and its end when the door is closed. What is said on it is not looked at.
 //
+// New connections have a budget, in all and by address. One over it is told so in
+// its protocol, where that does not take a handshake; see [Arrivals].
+//
 // [WebSocket] is the way in for MQTT over WebSocket: it turns one into a
 // net.Conn and hands it to the same broker.
 package door

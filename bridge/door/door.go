@@ -24,6 +24,8 @@ const (
 	DefaultHandshake                 = 10 * time.Second
 	DefaultUnauthenticated           = 1000
 	DefaultUnauthenticatedPerAddress = 20
+	DefaultConnects                  = 1000
+	DefaultConnectsPerAddress        = 100
 )
 
 // Config of a [Door].
@@ -70,6 +72,15 @@ type Config struct {
 	// /64 in IPv6), loopback left out. 0: 20, negative: any number.
 	UnauthenticatedPerAddress int
 
+	// Connects is how many new connections there may be a second, and those of ten
+	// seconds at once. 0: 1000, negative: any number. One over it is told so, but
+	// not where that would take a TLS handshake.
+	Connects int
+
+	// ConnectsPerAddress is the same from one address (a /64 in IPv6), loopback left
+	// out. 0: 100, negative: any number. See [Arrivals] for who does not stop.
+	ConnectsPerAddress int
+
 	Logger *slog.Logger // nil: none
 }
 
@@ -99,6 +110,12 @@ func (c *Config) check() error {
 	if c.UnauthenticatedPerAddress == 0 {
 		c.UnauthenticatedPerAddress = DefaultUnauthenticatedPerAddress
 	}
+	if c.Connects == 0 {
+		c.Connects = DefaultConnects
+	}
+	if c.ConnectsPerAddress == 0 {
+		c.ConnectsPerAddress = DefaultConnectsPerAddress
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -120,7 +137,10 @@ type Door struct {
 	close  context.CancelFunc
 	wg     sync.WaitGroup // Serve, connections, requests, the HTTP server
 
-	needsCertificate, full, failing, proxied seldom // warnings that a stranger can cause
+	inAll      *Arrivals[struct{}]
+	perAddress *Arrivals[netip.Prefix]
+
+	needsCertificate, full, failing, proxied, flooded seldom // warnings that a stranger can cause
 
 	mu        sync.Mutex // guards what follows
 	listeners map[net.Listener]struct{}
@@ -135,11 +155,13 @@ func New(config Config) (*Door, error) {
 		return nil, err
 	}
 	d := &Door{
-		config:    config,
-		toHTTP:    newHandoff(),
-		listeners: make(map[net.Listener]struct{}),
-		conns:     make(map[*conn]struct{}),
-		waitingAt: make(map[netip.Prefix]int),
+		config:     config,
+		toHTTP:     newHandoff(),
+		listeners:  make(map[net.Listener]struct{}),
+		conns:      make(map[*conn]struct{}),
+		waitingAt:  make(map[netip.Prefix]int),
+		inAll:      NewArrivals[struct{}](config.Connects, -1),
+		perAddress: NewArrivals[netip.Prefix](config.ConnectsPerAddress, config.ConnectsPerAddress*arrivalsAtOnce),
 	}
 	d.closed, d.close = context.WithCancel(context.Background())
 	if config.TLS != nil {
@@ -252,7 +274,11 @@ func (d *Door) forget(l net.Listener) {
 // take begins with a connection, if there is room for one that is unknown.
 func (d *Door) take(raw net.Conn) {
 	c := newConn(d, raw)
-	if !d.enter(c) {
+	ban := false
+	if !c.proxied {
+		c.refused, ban = d.arrive(c)
+	}
+	if ban || !d.enter(c) {
 		raw.Close()
 		return
 	}
@@ -327,10 +353,14 @@ func (d *Door) uncount(c *conn) {
 // serve finds out what c speaks and serves it. True means that c lives on as
 // an HTTP connection, which ends in [Door.state].
 func (d *Door) serve(c *conn) (goesOn bool) {
-	if err := d.introduce(c); err != nil {
-		if err != errFull {
-			d.proxied.say(d.config.Logger, slog.LevelWarn, "connection closed: "+err.Error(), "remote", c.RemoteAddr())
-		}
+	switch err := d.introduce(c); {
+	case err == errFull, err == errBanned: // it was logged
+		return false
+	case err != nil:
+		d.proxied.say(d.config.Logger, slog.LevelWarn, "connection closed: "+err.Error(), "remote", c.RemoteAddr())
+		return false
+	case c.refused != nil:
+		d.refuse(c)
 		return false
 	}
 	first, err := c.first()
@@ -346,12 +376,12 @@ func (d *Door) serve(c *conn) (goesOn bool) {
 	c.SetWriteDeadline(time.Time{}) // from here on it is its user's
 	switch {
 	case first == mqttConnect && d.mustEncrypt(c, addrOf(c.RemoteAddr()), c.said):
-		d.refuseMQTT(c)
+		d.refuseMQTT(c, errTLSOnly)
 		return false
 	case first == mqttConnect:
 		d.config.MQTT(c.handedOn())
 		return false
-	case 'A' <= first && first <= 'Z' || 'a' <= first && first <= 'z':
+	case letter(first):
 		return d.toHTTP.give(c.handedOn())
 	default:
 		d.config.Logger.Debug("connection closed: it begins neither like TLS nor MQTT nor HTTP", "remote", c.RemoteAddr(), "byte", first)

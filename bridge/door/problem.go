@@ -1,7 +1,9 @@
 package door
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -11,6 +13,30 @@ import (
 
 // Problem answers a request with err, as application/problem+json (RFC 9457).
 func Problem(w http.ResponseWriter, err *topics.Error) { ProblemStatus(w, err.Code.HTTP(), err) }
+
+// problemResponse is the same as a whole response, which ends the connection.
+func problemResponse(err *topics.Error) []byte {
+	w := response{header: make(http.Header)}
+	Problem(&w, err)
+	r := http.Response{
+		StatusCode: w.status, ProtoMajor: 1, ProtoMinor: 1, Header: w.header, Close: true,
+		Body: io.NopCloser(&w.body), ContentLength: int64(w.body.Len()),
+	}
+	var b bytes.Buffer
+	_ = r.Write(&b) // into memory
+	return b.Bytes()
+}
+
+// response keeps an answer.
+type response struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (r *response) Header() http.Header         { return r.header }
+func (r *response) WriteHeader(status int)      { r.status = status }
+func (r *response) Write(p []byte) (int, error) { return r.body.Write(p) }
 
 // ProblemStatus does so with a status that says more than the code of err.
 func ProblemStatus(w http.ResponseWriter, status int, err *topics.Error) {

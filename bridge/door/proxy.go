@@ -27,7 +27,8 @@ const (
 
 var (
 	errStranger = errors.New("it begins with a PROXY header, and its address is not one of --trusted-proxy")
-	errFull     = errors.New("too many connections of its client are not authenticated") // count has logged it
+	errFull     = errors.New("too many connections of its client are not authenticated")
+	errBanned   = errors.New("too many new connections of its client")
 )
 
 // trusts reports whether a proxy at that address is believed.
@@ -65,6 +66,10 @@ func (d *Door) introduce(c *conn) error {
 	}
 	if !d.recount(c, addrOf(c.RemoteAddr())) {
 		return errFull
+	}
+	var ban bool
+	if c.refused, ban = d.arrive(c); ban {
+		return errBanned
 	}
 	return nil
 }

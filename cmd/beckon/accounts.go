@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/bridge/door"
 	"github.com/beckon-rtc/beckon/broker"
 	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
@@ -99,6 +100,22 @@ type accounts struct {
 	*auth.Auth
 	broker *broker.Broker
 	ice    *ice
+}
+
+// paced is authenticate with a budget of connections for each identity: two
+// devices of one name, of which each puts the other out, would go on for ever.
+func paced(authenticate bridge.Authenticate, perSecond int) bridge.Authenticate {
+	arrivals := door.NewArrivals[string](perSecond, 0)
+	return func(ctx context.Context, c topics.Credentials) (topics.Identity, error) {
+		id, err := authenticate(ctx, c)
+		if err != nil {
+			return id, err
+		}
+		if wait, _ := arrivals.Take(id.Name); wait > 0 {
+			return topics.Identity{}, door.TooMany("of "+id.Name+", which another may have as its name, too", wait)
+		}
+		return id, nil
+	}
 }
 
 // refresh gives a session the identity of a new token.

@@ -47,6 +47,9 @@ type serve struct {
 	LimitQueue                     size `help:"What may wait to be written to a connection." default:"1MiB" env:"BECKON_LIMIT_QUEUE"`
 	LimitUnauthenticated           int  `help:"Connections that are not authenticated yet, in all." default:"1000" env:"BECKON_LIMIT_UNAUTHENTICATED"`
 	LimitUnauthenticatedPerAddress int  `help:"The same, of one address (IPv6: a /64); loopback has no such limit." default:"20" env:"BECKON_LIMIT_UNAUTHENTICATED_PER_ADDRESS"`
+	LimitConnects                  int  `help:"New connections a second, in all; those of ten seconds may come at once." env:"BECKON_LIMIT_CONNECTS" default:"1000"`
+	LimitConnectsPerAddress        int  `help:"The same, from one address (IPv6: a /64); loopback has no such limit." env:"BECKON_LIMIT_CONNECTS_PER_ADDRESS" default:"100"`
+	LimitConnectsPerIdentity       int  `help:"The same, of one identity; one over it is banned for ten seconds." env:"BECKON_LIMIT_CONNECTS_PER_IDENTITY" default:"5"`
 	LimitLogins                    int  `help:"Failed logins a minute, of an address and of a name." default:"10" env:"BECKON_LIMIT_LOGINS"`
 	LimitRate                      int  `help:"Messages of a connection, a second. Who is over it is slowed down, told, and cut off in the end." default:"50" env:"BECKON_LIMIT_RATE"`
 	LimitBurst                     int  `help:"Messages of a connection at once." default:"200" env:"BECKON_LIMIT_BURST"`
@@ -109,6 +112,9 @@ func (s *serve) check() error {
 		{"resume", int64(s.Resume)},
 		{"limit-unauthenticated", int64(s.LimitUnauthenticated)},
 		{"limit-unauthenticated-per-address", int64(s.LimitUnauthenticatedPerAddress)},
+		{"limit-connects", int64(s.LimitConnects)},
+		{"limit-connects-per-address", int64(s.LimitConnectsPerAddress)},
+		{"limit-connects-per-identity", int64(s.LimitConnectsPerIdentity)},
 		{"limit-logins", int64(s.LimitLogins)},
 		{"limit-rate", int64(s.LimitRate)},
 		{"limit-burst", int64(s.LimitBurst)},

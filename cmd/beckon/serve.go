@@ -156,6 +156,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	if h.tls.config != nil && h.accounts != nil {
 		h.tls.config = h.accounts.TLS(h.tls.config)
 	}
+	authenticate = paced(authenticate, s.LimitConnectsPerIdentity)
 	root := topics.Root(s.Root)
 	var wake func(room, peer, from, session string)
 	if s.WakeURL != "" {
@@ -224,6 +225,8 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		TLSOnly:                   s.TLSOnly,
 		Plain:                     h.tls.plain,
 		TrustedProxies:            proxies,
+		Connects:                  budget(s.LimitConnects),
+		ConnectsPerAddress:        budget(s.LimitConnectsPerAddress),
 		Unauthenticated:           limit(s.LimitUnauthenticated),
 		UnauthenticatedPerAddress: limit(s.LimitUnauthenticatedPerAddress),
 		Logger:                    h.log,

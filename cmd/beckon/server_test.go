@@ -67,7 +67,7 @@ func startServer(t testing.TB, args ...string) *testServer {
 		all = append(all, "--listen=127.0.0.1:0")
 	}
 	// Tests talk faster than people; the budget has tests of its own.
-	all = append(all, "--limit-rate=0", "--limit-joins=0")
+	all = append(all, "--limit-rate=0", "--limit-joins=0", "--limit-connects-per-identity=0")
 	c := parse(t, append(all, args...)...)
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &testServer{Log: new(logs), Reload: make(chan os.Signal), stop: cancel, done: make(chan struct{})}
