@@ -50,6 +50,7 @@ type Config struct {
 	Queue       int           // bytes waiting to be written to an MQTT connection; 1 MiB
 	Write       time.Duration // one write to an MQTT connection waits at most; 5 s
 	Handshake   time.Duration // from accepting a connection to its CONNECT; 10 s
+	Queued      *atomic.Int64 // where the bytes that wait for all MQTT connections are counted; nowhere by default
 	Logger      *slog.Logger  // discards by default
 }
 
@@ -92,6 +93,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Handshake == 0 {
 		c.Handshake = 10 * time.Second
 	}
+	if c.Queued == nil {
+		c.Queued = new(atomic.Int64)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -129,7 +133,7 @@ func New(c Config) (*Broker, error) {
 	b := &Broker{Config: c, clients: make(map[*client]struct{}), sessions: make(map[*Session]struct{})}
 	b.watchers.Store(new([]*member))
 	b.outside = newOutside(b)
-	b.limits = guard.Limits{Handshake: c.Handshake, Queue: c.Queue, Write: c.Write}
+	b.limits = guard.Limits{Handshake: c.Handshake, Queue: c.Queue, Queued: c.Queued, Write: c.Write}
 	if c.MaxMessage < 1<<27 {
 		// Twice the limit still reaches the room, so that its sender is told
 		// which message was too long instead of being cut off.

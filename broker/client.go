@@ -95,6 +95,9 @@ func (c *client) serve() {
 		c.broker.engine.Clients.Delete(c.id)
 	}
 	<-c.Done()
+	c.mu.Lock()
+	c.holds(-c.bytes) // it takes nothing more
+	c.mu.Unlock()
 }
 
 // establish hands the connection to mochi, whose panics end this connection

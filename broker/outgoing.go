@@ -58,9 +58,15 @@ func (c *client) deliver(m *message, how reception) error {
 	if !out.snapshot() && c.bytes+out.size() > c.broker.Queue {
 		return errFull
 	}
-	c.bytes += out.size()
+	c.holds(out.size())
 	c.waiting = append(c.waiting, out)
 	return nil
+}
+
+// holds counts bytes that wait. c.mu is held.
+func (c *client) holds(n int) {
+	c.bytes += n
+	c.broker.Queued.Add(int64(n))
 }
 
 // snapshot reports whether the message stood before the client subscribed.
@@ -98,7 +104,7 @@ func (c *client) pump() {
 		}
 		c.waiting[0] = nil
 		c.waiting = c.waiting[1:]
-		c.bytes -= out.size()
+		c.holds(-out.size())
 	}
 	if len(c.waiting) == 0 {
 		c.waiting = nil

@@ -74,6 +74,8 @@ type conn struct {
 	said    encryption    // by its PROXY header, about the client's side
 	refused *topics.Error // what its client is told, before it is closed
 
+	unserved *topics.Error // by [Config.Admit]
+
 	from    netip.Prefix // whom it is counted for; not valid: nobody. With what follows guarded by door.mu
 	counted bool
 
@@ -157,6 +159,9 @@ func (c *conn) hold(client netip.Addr) bool {
 	defer c.door.mu.Unlock()
 	c.door.uncount(c)
 	c.from = countedFor(client)
+	if c.door.config.Admit() != nil {
+		return false
+	}
 	if c.door.trusts(addrOf(c.RemoteAddr())) { // a connection of the proxy, for many clients
 		if refused, _ := c.door.arrive(c); refused != nil {
 			return false

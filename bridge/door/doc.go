@@ -22,6 +22,8 @@
 //
 // New connections have a budget, in all and by address. One over it is told so in
 // its protocol, where that does not take a handshake; see [Arrivals].
+// While [Config.Admit] says that there is too little left, none is served, and each
+// is told so; requests may still be answered ([Refused]).
 //
 // [WebSocket] is the way in for MQTT over WebSocket: it turns one into a
 // net.Conn and hands it to the same broker.

@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 // The first byte of a connection says which protocol it speaks.
@@ -81,6 +83,11 @@ type Config struct {
 	// out. 0: 100, negative: any number. See [Arrivals] for who does not stop.
 	ConnectsPerAddress int
 
+	// Admit says why a connection is not to be taken now, because there is too
+	// little left to serve it with: nil if it may come. It is asked often. The client
+	// of one is told 503, a CONNACK 0x88 or 3; see [Refused]. Nil: all may come.
+	Admit func() *topics.Error
+
 	Logger *slog.Logger // nil: none
 }
 
@@ -115,6 +122,9 @@ func (c *Config) check() error {
 	}
 	if c.ConnectsPerAddress == 0 {
 		c.ConnectsPerAddress = DefaultConnectsPerAddress
+	}
+	if c.Admit == nil {
+		c.Admit = func() *topics.Error { return nil }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -275,6 +285,7 @@ func (d *Door) forget(l net.Listener) {
 func (d *Door) take(raw net.Conn) {
 	c := newConn(d, raw)
 	ban := false
+	c.unserved = d.config.Admit()
 	if !c.proxied {
 		c.refused, ban = d.arrive(c)
 	}
@@ -317,6 +328,8 @@ func (d *Door) count(c *conn) bool {
 	}
 	var full string
 	switch {
+	case c.unserved != nil && d.waiting >= refusedAtOnce:
+		full = "while there is little left"
 	case d.config.Unauthenticated >= 0 && d.waiting >= d.config.Unauthenticated:
 		full = "in all"
 	case d.config.UnauthenticatedPerAddress >= 0 && c.from.IsValid() && d.waitingAt[c.from] >= d.config.UnauthenticatedPerAddress:
@@ -375,6 +388,9 @@ func (d *Door) serve(c *conn) (goesOn bool) {
 	}
 	c.SetWriteDeadline(time.Time{}) // from here on it is its user's
 	switch {
+	case first == mqttConnect && c.unserved != nil:
+		d.refuseMQTT(c, c.unserved)
+		return false
 	case first == mqttConnect && d.mustEncrypt(c, addrOf(c.RemoteAddr()), c.said):
 		d.refuseMQTT(c, errTLSOnly)
 		return false

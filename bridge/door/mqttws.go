@@ -97,7 +97,7 @@ func (h *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	below := connOf(r)
 	if below != nil && !below.hold(clientOf(r)) {
 		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many connections are new, or not authenticated yet; try again", http.StatusServiceUnavailable)
+		http.Error(w, "too many connections are new or not authenticated yet, or the server is overloaded; try again", http.StatusServiceUnavailable)
 		return
 	}
 	ws, err := h.upgrader.Upgrade(w, r, http.Header{"Sec-Websocket-Protocol": {protocol}})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -16,6 +17,19 @@ const (
 	lastWords = time.Second
 	lastBytes = 64 << 10
 )
+
+// refusedAtOnce is how many connections may wait to be told that they are refused
+// because there is too little left to serve them.
+const refusedAtOnce = 16
+
+// Refused says why the connection of r is not to be served. What tells of the
+// server's health is answered all the same.
+func Refused(r *http.Request) *topics.Error {
+	if c := connOf(r); c != nil {
+		return c.unserved
+	}
+	return nil
+}
 
 // refuse tells the client of c why it is refused, in the form of its protocol; but
 // not inside TLS, which costs too much for that.

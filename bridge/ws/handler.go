@@ -48,6 +48,9 @@ type Config struct {
 	// counts.
 	Hold func(*http.Request) (admit func(), ok bool)
 
+	// Queued is where the bytes that wait for all clients are counted. Nil: nowhere.
+	Queued *atomic.Int64
+
 	Logger *slog.Logger // default: slog.Default()
 }
 

@@ -46,7 +46,7 @@ func New(c net.Conn, l Limits, onAck func(Ack)) *Conn {
 	l = l.withDefaults()
 	g := &Conn{conn: c, limits: l, done: make(chan struct{}), handshake: time.Now().Add(l.Handshake)}
 	g.in = stream{checker: checker{limits: l}, onAck: onAck}
-	g.out = queue{conn: c, limit: l.Queue, wait: l.Write, last: g.finish}
+	g.out = queue{conn: c, limit: l.Queue, all: l.Queued, wait: l.Write, last: g.finish}
 	_ = c.SetReadDeadline(g.handshake) // a connection that fails here fails again in Read
 	return g
 }

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,9 +35,16 @@ type Limits struct {
 
 	UserProperties    int // of a packet. 8
 	UserPropertyBytes int // of a packet, names and values together. 1 KiB
+
+	// Queued is where the bytes that wait in the queues of all are counted; nil:
+	// nowhere.
+	Queued *atomic.Int64
 }
 
 func (l Limits) withDefaults() Limits {
+	if l.Queued == nil {
+		l.Queued = new(atomic.Int64)
+	}
 	limit(&l.Handshake, 10*time.Second, forever)
 	limit(&l.Unauthenticated, 8<<10, largest)
 	limit(&l.Packet, 66<<10, largest)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,7 @@ const longestWrite = 32 << 10
 type queue struct {
 	conn  net.Conn
 	limit int
+	all   *atomic.Int64 // bytes that wait in every queue
 	wait  time.Duration
 	last  func(error) // the writer's last act, once: nil when all has left
 	room  func()      // told when there is room again after the queue was full; may be nil
@@ -65,6 +67,7 @@ func (q *queue) put(p []byte) {
 	}
 	q.waiting.b = append(q.waiting.b, p...)
 	q.accepted += uint64(len(p))
+	q.all.Add(int64(len(p)))
 	q.start()
 }
 
@@ -129,6 +132,7 @@ func (q *queue) send(b []byte) error {
 		q.mu.Lock()
 		q.written += uint64(n)
 		q.mu.Unlock()
+		q.all.Add(-int64(n))
 		if isTimeout(err) {
 			return fmt.Errorf("%w: took %d of %d bytes in %v", ErrSlowReceiver, n, len(part), q.wait)
 		}
@@ -145,6 +149,7 @@ func (q *queue) drop() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed, q.waiting = true, nil
+	q.all.Add(-int64(q.accepted - q.written))
 }
 
 // counts are the bytes taken, and of those the ones given to the socket.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,4 +130,21 @@ func TestWriteAndReadDoNotAllocateForEachPacket(t *testing.T) {
 	}
 	c.Close()
 	<-c.Done()
+}
+
+func TestBytesThatWaitAreCountedForAllAndGiveBackAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all atomic.Int64
+		stalled, other := piped(t, Limits{Queued: &all}).join(connect5), piped(t, Limits{Queued: &all}).join(connect5)
+		stalled.Write(make([]byte, 2048))
+		other.Write(make([]byte, 100))
+		if n := all.Load(); n != 2148 {
+			t.Errorf("%d bytes wait, want 2148", n)
+		}
+		<-stalled.Done() // cut off
+		<-other.Done()
+		if n := all.Load(); n != 0 {
+			t.Errorf("%d bytes wait when all have gone", n)
+		}
+	})
 }

@@ -45,6 +45,7 @@ type serve struct {
 
 	LimitMessage                   size `help:"Longest message. 0: none, as of every limit." default:"64KiB" env:"BECKON_LIMIT_MESSAGE"`
 	LimitQueue                     size `help:"What may wait to be written to a connection." default:"1MiB" env:"BECKON_LIMIT_QUEUE"`
+	LimitQueues                    size `help:"What may wait to be written to all connections together; then no new ones are taken. Never more than a quarter of GOMEMLIMIT." default:"256MiB" env:"BECKON_LIMIT_QUEUES"`
 	LimitUnauthenticated           int  `help:"Connections that are not authenticated yet, in all." default:"1000" env:"BECKON_LIMIT_UNAUTHENTICATED"`
 	LimitUnauthenticatedPerAddress int  `help:"The same, of one address (IPv6: a /64); loopback has no such limit." default:"20" env:"BECKON_LIMIT_UNAUTHENTICATED_PER_ADDRESS"`
 	LimitConnects                  int  `help:"New connections a second, in all; those of ten seconds may come at once." env:"BECKON_LIMIT_CONNECTS" default:"1000"`

@@ -68,6 +68,7 @@ var example = map[string]struct {
 	"log-format":                        {"json", "json"},
 	"limit-message":                     {"3KiB", size(3072)},
 	"limit-queue":                       {"2MiB", size(2 << 20)},
+	"limit-queues":                      {"3MiB", size(3 << 20)},
 	"limit-unauthenticated":             {"7", 7},
 	"limit-unauthenticated-per-address": {"8", 8},
 	"limit-connects":                    {"9", 9},

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/bridge/door"
 	"github.com/beckon-rtc/beckon/cmd/beckon/page"
 )
 
@@ -12,26 +13,43 @@ import (
 // headers that are a page's own.
 func (h *house) routes(origins bridge.Origins) http.Handler {
 	mux := http.NewServeMux()
+	watchers := http.NewServeMux()
+	watchers.Handle("/healthz", probe(alive))
+	watchers.Handle("/readyz", probe(h.ready))
+	watchers.Handle("/", served(mux))
 	mux.Handle("/mqtt", h.mqtt)
 	mux.Handle("/ws", h.ws)
-	mux.Handle("/healthz", probe(alive))
-	mux.Handle("/readyz", probe(h.ready))
 	if h.accounts != nil {
 		mux.Handle("/api/v1/tokens", &tokens{h.accounts.MintToken, origins})
 	}
 	mux.Handle("/", page.Handler())
-	return noSniff(mux)
+	return noSniff(watchers)
 }
 
 // alive holds as long as the process answers.
 func alive() (status int, word string) { return http.StatusOK, "ok" }
 
-// ready holds until the server is told to stop.
+// ready holds until the server is told to stop, and while it takes connections.
 func (h *house) ready() (status int, word string) {
 	if h.draining.Load() {
 		return http.StatusServiceUnavailable, "draining"
 	}
+	if why := h.overload.why(); why != "" {
+		return http.StatusServiceUnavailable, "overloaded: " + why
+	}
 	return http.StatusOK, "ready"
+}
+
+// served refuses the requests of connections for which there is too little left.
+func served(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := door.Refused(r); err != nil {
+			w.Header().Set("Connection", "close")
+			door.Problem(w, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // noSniff keeps browsers from taking an answer for something else than it says.

@@ -120,7 +120,8 @@ type house struct {
 	accounts *accounts // nil with --dev
 	tls      *encryption
 	ice      *ice
-	waker    *waker      // nil without --wake-url
+	waker    *waker // nil without --wake-url
+	overload *overload
 	draining atomic.Bool // /readyz says 503
 
 	life context.Context // ends with close
@@ -156,6 +157,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	if h.tls.config != nil && h.accounts != nil {
 		h.tls.config = h.accounts.TLS(h.tls.config)
 	}
+	h.overload = newOverload(h.log, int64(s.LimitQueues))
 	authenticate = paced(authenticate, s.LimitConnectsPerIdentity)
 	root := topics.Root(s.Root)
 	var wake func(room, peer, from, session string)
@@ -180,6 +182,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		MaxHeld:      limit(s.LimitHeld),
 		Hold:         period(s.Hold),
 		Wake:         wake,
+		Queued:       &h.overload.queued,
 		Logger:       h.log,
 	})
 	if err != nil {
@@ -200,6 +203,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		MaxMessage:   limit(s.LimitMessage),
 		Queue:        limit(s.LimitQueue),
 		MaxRooms:     limit(s.LimitRooms),
+		Queued:       &h.overload.queued,
 		Logger:       h.log,
 	})
 	if err != nil {
@@ -225,6 +229,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		TLSOnly:                   s.TLSOnly,
 		Plain:                     h.tls.plain,
 		TrustedProxies:            proxies,
+		Admit:                     h.overload.admit,
 		Connects:                  budget(s.LimitConnects),
 		ConnectsPerAddress:        budget(s.LimitConnectsPerAddress),
 		Unauthenticated:           limit(s.LimitUnauthenticated),
