@@ -123,6 +123,9 @@ type Broker struct {
 	serving  sync.WaitGroup // a ServeConn each
 }
 
+// packetsPer is how many packets of any kind go with a message of the budget.
+const packetsPer = 10
+
 // New makes a Broker. It serves nothing by itself: doors hand it connections
 // (ServeConn) and sessions (Connect).
 func New(c Config) (*Broker, error) {
@@ -133,7 +136,7 @@ func New(c Config) (*Broker, error) {
 	b := &Broker{Config: c, clients: make(map[*client]struct{}), sessions: make(map[*Session]struct{})}
 	b.watchers.Store(new([]*member))
 	b.outside = newOutside(b)
-	b.limits = guard.Limits{Handshake: c.Handshake, Queue: c.Queue, Queued: c.Queued, Write: c.Write}
+	b.limits = guard.Limits{Packets: packetsPer * c.Rate, Handshake: c.Handshake, Queue: c.Queue, Queued: c.Queued, Write: c.Write}
 	if c.MaxMessage < 1<<27 {
 		// Twice the limit still reaches the room, so that its sender is told
 		// which message was too long instead of being cut off.

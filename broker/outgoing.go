@@ -216,9 +216,9 @@ func (c *client) undelivered(room string) []*message {
 }
 
 // acknowledged is called by the guard with what the client acknowledges.
-func (c *client) acknowledged(ack guard.Ack) {
+func (c *client) acknowledged(ack guard.Ack) (awaited bool) {
 	if c.mochi.Load() == nil {
-		return
+		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -239,6 +239,7 @@ func (c *client) acknowledged(ack guard.Ack) {
 		c.release(ack.ID, packets.ErrPacketIdentifierNotFound)
 	}
 	c.pump()
+	return out != nil
 }
 
 // release answers a PUBREC that did not refuse the message [MQTT-4.3.3-4].

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -85,6 +87,12 @@ type conn struct {
 	mu    sync.Mutex // guards what follows
 	since time.Time  // accept, or when the latest request was read
 	asked time.Time  // the read deadline that its user set
+	wake  func()     // ends a pause of the reader; nil: there is none
+
+	closed bool
+
+	bytes  *rate.Limiter // nil: no limit. This and what follows is the reader's
+	resume time.Time     // not to be read from before
 }
 
 func newConn(d *Door, raw net.Conn) *conn {
@@ -92,6 +100,9 @@ func newConn(d *Door, raw net.Conn) *conn {
 	from := addrOf(raw.RemoteAddr())
 	if c.proxied = d.trusts(from); !c.proxied { // of a proxy's it is not known yet
 		c.from = countedFor(from)
+	}
+	if n := d.config.Bytes; n > 0 {
+		c.bytes = rate.NewLimiter(rate.Limit(n), atOnce*n)
 	}
 	raw.SetDeadline(c.limit())
 	return c
@@ -193,14 +204,28 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = t
-	if limit := c.limit(); !c.admitted.Load() && (t.IsZero() || t.After(limit)) {
-		t = limit
+	if c.wake != nil {
+		c.wake()
 	}
-	return c.peeker.SetReadDeadline(t)
+	return c.peeker.SetReadDeadline(c.deadline())
+}
+
+// deadline is that of reads. With c.mu held.
+func (c *conn) deadline() time.Time {
+	if limit := c.limit(); !c.admitted.Load() && (c.asked.IsZero() || c.asked.After(limit)) {
+		return limit
+	}
+	return c.asked
 }
 
 func (c *conn) Close() error {
 	c.door.leave(c)
+	c.mu.Lock()
+	c.closed = true
+	if c.wake != nil {
+		c.wake()
+	}
+	c.mu.Unlock()
 	return c.peeker.Conn.Close()
 }
 

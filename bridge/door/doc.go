@@ -25,6 +25,9 @@
 // While [Config.Admit] says that there is too little left, none is served, and each
 // is told so; requests may still be answered ([Refused]).
 //
+// A connection is read from no faster than [Config.Bytes] says, whatever it speaks;
+// the rest waits at its sender.
+//
 // [WebSocket] is the way in for MQTT over WebSocket: it turns one into a
 // net.Conn and hands it to the same broker.
 package door

@@ -28,6 +28,7 @@ const (
 	DefaultUnauthenticatedPerAddress = 20
 	DefaultConnects                  = 1000
 	DefaultConnectsPerAddress        = 100
+	DefaultBytes                     = 1 << 20
 )
 
 // Config of a [Door].
@@ -83,6 +84,11 @@ type Config struct {
 	// out. 0: 100, negative: any number. See [Arrivals] for who does not stop.
 	ConnectsPerAddress int
 
+	// Bytes is how many are read from a connection a second, and four times as many
+	// at once: beyond that it is not read from for a while, which TCP tells its
+	// sender. Nothing is lost. 0: 1 MiB, negative: any number.
+	Bytes int
+
 	// Admit says why a connection is not to be taken now, because there is too
 	// little left to serve it with: nil if it may come. It is asked often. The client
 	// of one is told 503, a CONNACK 0x88 or 3; see [Refused]. Nil: all may come.
@@ -122,6 +128,9 @@ func (c *Config) check() error {
 	}
 	if c.ConnectsPerAddress == 0 {
 		c.ConnectsPerAddress = DefaultConnectsPerAddress
+	}
+	if c.Bytes == 0 {
+		c.Bytes = DefaultBytes
 	}
 	if c.Admit == nil {
 		c.Admit = func() *topics.Error { return nil }

@@ -22,6 +22,9 @@ import (
 // how long a packet may be is the broker's rule.
 const DefaultMaxFrame = 1 << 20
 
+// DefaultFrames is how many frames a client may send a second.
+const DefaultFrames = 500
+
 // WebSocketConfig configures a [WebSocket].
 type WebSocketConfig struct {
 	Origins bridge.Origins
@@ -30,6 +33,7 @@ type WebSocketConfig struct {
 	Serve func(net.Conn)
 
 	MaxFrame int64        // bytes of a WebSocket message; 0: 1 MiB, negative: no limit
+	Frames   int          // frames of a client a second, of any kind; 0: 500, negative: no limit
 	Logger   *slog.Logger // nil: none
 }
 
@@ -52,6 +56,9 @@ func MQTT(config WebSocketConfig) (*WebSocket, error) {
 	}
 	if err := config.Origins.Validate(); err != nil {
 		return nil, fmt.Errorf("door: %w", err)
+	}
+	if config.Frames == 0 {
+		config.Frames = DefaultFrames
 	}
 	if config.MaxFrame == 0 {
 		config.MaxFrame = DefaultMaxFrame
@@ -111,7 +118,8 @@ func (h *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.config.MaxFrame > 0 {
 		ws.SetReadLimit(h.config.MaxFrame)
 	}
-	c := &wsConn{ws: ws, below: below, tls: r.TLS, remote: ws.RemoteAddr()}
+	c := &wsConn{ws: ws, below: below, tls: r.TLS, remote: ws.RemoteAddr(), pace: bridge.NewPace(h.config.Frames), gone: make(chan struct{})}
+	c.watchControl()
 	if client, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		c.remote = net.TCPAddrFromAddrPort(client) // that a proxy has said
 	}

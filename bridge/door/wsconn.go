@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/beckon-rtc/beckon/bridge"
 )
 
 // errText ends a connection that sent a text frame [MQTT-6.0.0-1].
@@ -25,6 +27,8 @@ type wsConn struct {
 	tls   *tls.ConnectionState
 
 	remote net.Addr
+	pace   *bridge.Pace
+	gone   chan struct{} // closed by end
 
 	message io.Reader // rest of the message that is being read, or nil
 
@@ -45,6 +49,9 @@ func (c *wsConn) Read(b []byte) (int, error) {
 	for {
 		if c.message == nil {
 			kind, message, err := c.ws.NextReader()
+			if err == nil {
+				err = c.paced()
+			}
 			if err != nil {
 				return 0, ending(err)
 			}
@@ -63,6 +70,22 @@ func (c *wsConn) Read(b []byte) (int, error) {
 		}
 		return n, ending(err)
 	}
+}
+
+// paced holds the client to its budget of frames.
+func (c *wsConn) paced() error {
+	if err := c.pace.Spend(c.gone); err != nil {
+		c.endWith(websocket.ClosePolicyViolation, err.Message)
+		return err
+	}
+	return nil
+}
+
+// watchControl counts the frames that Read does not see.
+func (c *wsConn) watchControl() {
+	ping, pong := c.ws.PingHandler(), c.ws.PongHandler()
+	c.ws.SetPingHandler(func(text string) error { return errors.Join(c.paced(), ping(text)) })
+	c.ws.SetPongHandler(func(text string) error { return errors.Join(c.paced(), pong(text)) })
 }
 
 // ending turns the end that a close frame announces into io.EOF, and gorilla's
@@ -100,10 +123,13 @@ func (c *wsConn) Close() error {
 
 // end sends a close frame, unless a write is under way that may be stuck, and
 // ends the connection. The first call counts.
-func (c *wsConn) end(code int) {
+func (c *wsConn) end(code int) { c.endWith(code, "") }
+
+func (c *wsConn) endWith(code int, why string) {
 	c.ended.Do(func() {
+		close(c.gone)
 		if !c.writing.Load() {
-			c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(closeWait))
+			c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, why), time.Now().Add(closeWait))
 		}
 		c.ws.Close()
 	})

@@ -45,6 +45,7 @@ type conn struct {
 	session *bridge.Session
 	queue   queue
 	written uint64        // frames; the writer's
+	pace    *bridge.Pace
 	done    chan struct{} // closed by the writer when the connection has ended
 
 	mu      sync.Mutex
@@ -60,6 +61,7 @@ type conn struct {
 
 func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentials, authenticated func()) *conn {
 	c := &conn{h: h, n: h.number.Add(1), ws: ws, wire: wire, done: make(chan struct{}), since: time.Now(), authenticated: authenticated}
+	c.pace = bridge.NewPace(h.cfg.Frames)
 	c.queue.limit, c.queue.all = h.cfg.Queue, h.cfg.Queued
 	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: c.n, Out: c.out, End: c.over})
 	ws.SetPingHandler(c.pinged)
@@ -92,10 +94,12 @@ func (c *conn) run() {
 func (c *conn) read() {
 	for {
 		kind, r, err := c.ws.NextReader()
-		switch {
-		case err != nil:
+		if err != nil {
 			c.readFailed(err)
 			return
+		}
+		c.paced()
+		switch {
 		case c.ended():
 			continue // until the client has seen the close frame
 		case kind != websocket.TextMessage:
@@ -106,6 +110,14 @@ func (c *conn) read() {
 			c.readFailed(err)
 			return
 		}
+	}
+}
+
+// paced holds the client to its budget of frames, pings and garbage among them.
+func (c *conn) paced() {
+	if err := c.pace.Spend(c.h.life.Done()); err != nil && !c.ended() {
+		c.session.Refuse(nil, err)
+		c.finish(endingOf(err), false)
 	}
 }
 
@@ -355,6 +367,7 @@ func (c *conn) ask() {
 
 // ponged takes the answer to a ping, which says how many frames had been written.
 func (c *conn) ponged(payload string) error {
+	c.paced()
 	c.heard()
 	if n, err := strconv.ParseUint(payload, 10, 64); err == nil {
 		c.session.Seen(n)
@@ -364,6 +377,7 @@ func (c *conn) ponged(payload string) error {
 
 // pinged answers a ping of the client.
 func (c *conn) pinged(payload string) error {
+	c.paced()
 	c.heard()
 	c.startWriter(c.queue.pushPong(payload))
 	return nil

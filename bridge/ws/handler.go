@@ -31,6 +31,7 @@ type Config struct {
 	MaxMessage int           // bytes of the longest frame, default 64 KiB
 	Queue      int           // bytes that may wait for a client, default 1 MiB
 	MaxRooms   int           // rooms of a connection, default 32
+	Frames     int           // frames of a client a second, of any kind, default 500
 	Join       time.Duration // time for the first join, default 10 s
 	Ping       time.Duration // time between pings, default 20 s
 	Write      time.Duration // time a write may wait, default 5 s
@@ -112,6 +113,7 @@ func (c Config) withDefaults() Config {
 	limit(&c.MaxMessage, 64<<10, unlimited)
 	limit(&c.Queue, 1<<20, unlimited)
 	limit(&c.MaxRooms, 32, 0)
+	limit(&c.Frames, 500, -1)
 	wait := func(d *time.Duration, usual time.Duration) {
 		if *d == 0 {
 			*d = usual

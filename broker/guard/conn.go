@@ -15,6 +15,7 @@ type Conn struct {
 	limits Limits
 	out    queue
 	done   chan struct{}
+	halt   chan struct{} // closed when the end begins
 
 	version  atomic.Uint32
 	admitted atomic.Bool
@@ -23,6 +24,7 @@ type Conn struct {
 	in      stream
 	early   int  // bytes read before Admit
 	begun   bool // a packet has begun and its deadline is set
+	pace    pace
 
 	mu        sync.Mutex
 	handshake time.Time     // deadline of it
@@ -38,13 +40,14 @@ type Conn struct {
 }
 
 // New guards c, whose handshake begins now. onAck is given the PUBACK, PUBREC
-// and PUBCOMP of the client, which Read leaves out. It is called by Read, in
-// the order of the stream; it must not block, and not call Read. nil drops them.
+// and PUBCOMP of the client, which Read leaves out, and says whether it was
+// awaited. It is called by Read, in the order of the stream; it must not block,
+// and not call Read. nil drops them.
 //
 // The Conn starts no goroutine and reads nothing by itself. It must be closed.
-func New(c net.Conn, l Limits, onAck func(Ack)) *Conn {
+func New(c net.Conn, l Limits, onAck func(Ack) (awaited bool)) *Conn {
 	l = l.withDefaults()
-	g := &Conn{conn: c, limits: l, done: make(chan struct{}), handshake: time.Now().Add(l.Handshake)}
+	g := &Conn{conn: c, limits: l, done: make(chan struct{}), halt: make(chan struct{}), pace: newPace(l.Packets), handshake: time.Now().Add(l.Handshake)}
 	g.in = stream{checker: checker{limits: l}, onAck: onAck}
 	g.out = queue{conn: c, limit: l.Queue, all: l.Queued, wait: l.Write, last: g.finish}
 	_ = c.SetReadDeadline(g.handshake) // a connection that fails here fails again in Read
@@ -143,6 +146,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 // receive reads from the socket once: into p, if that is a fair size and
 // nothing has to be put together first, so that whole packets are not copied.
 func (c *Conn) receive(p []byte) (int, error) {
+	if bad := c.slow(); bad != nil {
+		return 0, c.refuse(bad)
+	}
 	direct := c.in.rest == nil && len(p) >= 512
 	if !direct {
 		p = c.in.room()

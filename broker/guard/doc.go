@@ -17,6 +17,8 @@
 //     where its version of the protocol has words for it.
 //   - Write never blocks. It takes a packet whole or, with [ErrQueueFull], not at
 //     all. A receiver that stalls is cut off.
+//   - A client has a budget of packets. It is slowed down by not being read from,
+//     and cut off when that does not help for a second.
 //   - Nothing waits for ever: not the CONNECT, not a packet that has begun, not a
 //     write, not the end. An idle connection costs no goroutine and no buffer.
 //

@@ -34,6 +34,7 @@ func (c *Conn) end(err error, words []byte) {
 // stop is the first step of the end, with c.mu held.
 func (c *Conn) stop(err error) {
 	c.ended, c.err = true, err
+	close(c.halt)
 	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // wakes Read
 }
 

@@ -29,6 +29,11 @@ type Limits struct {
 	// Write is how long one write to the socket, of at most 32 KiB, may wait. 5 s.
 	Write time.Duration
 
+	// Packets is how many may come a second, the awaited acknowledgements left
+	// out, and four times as many at once. Who is over it is not read from for a
+	// while; who goes on for a second is cut off. 500.
+	Packets int
+
 	Levels     int // of a topic or filter. 8
 	TopicBytes int // of a topic or filter. 256
 	Filters    int // of a SUBSCRIBE or UNSUBSCRIBE. 8
@@ -50,6 +55,9 @@ func (l Limits) withDefaults() Limits {
 	limit(&l.Packet, 66<<10, largest)
 	limit(&l.Queue, 1<<20, math.MaxInt)
 	limit(&l.Write, 5*time.Second, forever)
+	if l.Packets == 0 {
+		l.Packets = 500
+	}
 	limit(&l.Levels, 8, math.MaxInt)
 	limit(&l.TopicBytes, 256, math.MaxInt)
 	limit(&l.Filters, 8, math.MaxInt)

@@ -53,7 +53,10 @@ func tcp(t testing.TB) (server, client net.Conn) {
 
 func guarded(t testing.TB, server, client net.Conn, l Limits) *peer {
 	p := &peer{t: t, client: client}
-	p.Conn = New(server, l, func(a Ack) { p.acks = append(p.acks, a) })
+	p.Conn = New(server, l, func(a Ack) bool {
+		p.acks = append(p.acks, a)
+		return true
+	})
 	t.Cleanup(func() { // in a bubble it must have ended before
 		p.Close()
 		client.Close()

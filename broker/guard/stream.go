@@ -7,8 +7,9 @@ import "slices"
 // only what is left over goes into a buffer.
 type stream struct {
 	checker
-	onAck func(Ack)
+	onAck func(Ack) (awaited bool)
 
+	came int     // packets that count for Limits.Packets, since this was looked at
 	rest *buffer // arrived and not handed on; nil when there is nothing
 	next int     // rest.b[next:good] is checked, to be handed on
 	good int
@@ -110,10 +111,11 @@ func (s *stream) check(b []byte, limit int, one bool) (keep, used int, bad *Viol
 		case bad != nil:
 			return 0, used, bad
 		case a.Type != 0:
-			if s.onAck != nil {
-				s.onAck(a)
+			if s.onAck == nil || !s.onAck(a) {
+				s.came++
 			}
 		default:
+			s.came++
 			keep += copy(b[keep:], b[used:used+size])
 		}
 		used += size

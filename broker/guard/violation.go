@@ -15,6 +15,7 @@ const (
 	badTopic       = 0x90
 	badAlias       = 0x94
 	tooLarge       = 0x95
+	tooFast        = 0x96
 	quotaExceeded  = 0x97
 	longestText    = 200 // bytes of a Violation's text
 	longestExcerpt = 64  // bytes of a client's value shown in it

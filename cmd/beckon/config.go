@@ -52,8 +52,9 @@ type serve struct {
 	LimitConnectsPerAddress        int  `help:"The same, from one address (IPv6: a /64); loopback has no such limit." env:"BECKON_LIMIT_CONNECTS_PER_ADDRESS" default:"100"`
 	LimitConnectsPerIdentity       int  `help:"The same, of one identity; one over it is banned for ten seconds." env:"BECKON_LIMIT_CONNECTS_PER_IDENTITY" default:"5"`
 	LimitLogins                    int  `help:"Failed logins a minute, of an address and of a name." default:"10" env:"BECKON_LIMIT_LOGINS"`
-	LimitRate                      int  `help:"Messages of a connection, a second. Who is over it is slowed down, told, and cut off in the end." default:"50" env:"BECKON_LIMIT_RATE"`
+	LimitRate                      int  `help:"Messages of a connection, a second. Who is over it is slowed down, told, and cut off in the end. Ten times as many packets or frames of any kind." default:"50" env:"BECKON_LIMIT_RATE"`
 	LimitBurst                     int  `help:"Messages of a connection at once." default:"200" env:"BECKON_LIMIT_BURST"`
+	LimitBytes                     size `help:"What is read from a connection a second, and four times as much at once; the rest waits." default:"1MiB" env:"BECKON_LIMIT_BYTES"`
 	LimitJoins                     int  `help:"Joins of a connection, a second." default:"10" env:"BECKON_LIMIT_JOINS"`
 	LimitHeld                      int  `help:"Messages that wait for a peer that is expected, or asleep." default:"64" env:"BECKON_LIMIT_HELD"`
 	LimitSessions                  int  `help:"Sessions open per peer." default:"64" env:"BECKON_LIMIT_SESSIONS"`

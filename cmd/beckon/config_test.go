@@ -76,6 +76,7 @@ var example = map[string]struct {
 	"limit-connects-per-identity":       {"7", 7},
 	"limit-rate":                        {"9", 9},
 	"limit-burst":                       {"9", 9},
+	"limit-bytes":                       {"3MiB", size(3 << 20)},
 	"limit-joins":                       {"9", 9},
 	"limit-held":                        {"9", 9},
 	"hold":                              {"9s", 9 * time.Second},

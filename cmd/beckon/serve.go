@@ -203,6 +203,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		MaxMessage:   limit(s.LimitMessage),
 		Queue:        limit(s.LimitQueue),
 		MaxRooms:     limit(s.LimitRooms),
+		Frames:       budget(framesPer * s.LimitRate),
 		Queued:       &h.overload.queued,
 		Logger:       h.log,
 	})
@@ -213,6 +214,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		Origins:  s.origins(),
 		Serve:    h.broker.ServeConn,
 		MaxFrame: s.maxFrame(),
+		Frames:   budget(framesPer * s.LimitRate),
 		Logger:   h.log,
 	})
 	if err != nil {
@@ -229,6 +231,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		TLSOnly:                   s.TLSOnly,
 		Plain:                     h.tls.plain,
 		TrustedProxies:            proxies,
+		Bytes:                     budget(int(s.LimitBytes)),
 		Admit:                     h.overload.admit,
 		Connects:                  budget(s.LimitConnects),
 		ConnectsPerAddress:        budget(s.LimitConnectsPerAddress),
@@ -238,6 +241,9 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	})
 	return h, err
 }
+
+// framesPer is how many frames of any kind go with a message of the budget.
+const framesPer = 10
 
 // maxFrame leaves room in a WebSocket message for a packet that the broker is
 // to refuse in words.
