@@ -15,7 +15,8 @@
 // for a client without a connection waits on the bus.
 //
 // A message is never encoded anew: bytes other than the routing members leave
-// as they came. The package imports the standard library and topics only.
+// as they came. [Pace] is the budget of a client's frames, for the doors. The package
+// imports the standard library, topics and x/time/rate only.
 //
 // # Where the contract was silent
 //

@@ -27,6 +27,9 @@
 //     when something else does not fit it is closed with 4008.
 //   - Violations of RFC 6455 itself (no mask, unknown opcodes) close with its
 //     own 1002.
+//   - Frames of any kind have a budget, pings and garbage among them. Who is over
+//     it is not read from for a while; when that took a second in all the client is
+//     told (429) and closed with 4029.
 //   - A ping that was not answered yet is answered together with a later one
 //     (RFC 6455, 5.5.3).
 //   - Credentials: a token in the first join goes before Authorization, that

@@ -165,7 +165,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		var ok bool
 		if admit, ok = h.cfg.Hold(r); !ok {
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "too many connections are not authenticated yet; try again", http.StatusServiceUnavailable)
+			http.Error(w, "too many connections are new or not authenticated yet, or the server is overloaded; try again", http.StatusServiceUnavailable)
 			return
 		}
 	}

@@ -1,0 +1,82 @@
+package door
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+var errLittleLeft = topics.Errorf(topics.Unavailable, "little is left")
+
+// startWithLittle is a door that takes nobody while little is true.
+func startWithLittle(t *testing.T, little *atomic.Bool) *pipes {
+	t.Helper()
+	return startBehind(t, Config{
+		TLS: serverTLS(),
+		Admit: func() *topics.Error {
+			if little.Load() {
+				return errLittleLeft
+			}
+			return nil
+		},
+		HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, held := Hold(r)
+			fmt.Fprint(w, Refused(r), " ", held)
+		}),
+	})
+}
+
+func TestConnectionThatCannotBeServedIsToldSoInsideTLSToo(t *testing.T) {
+	var little atomic.Bool
+	p := startWithLittle(t, &little)
+	for _, want := range []struct {
+		little bool
+		mqtt   byte
+		http   string
+	}{{false, '1', "<nil> true"}, {true, 0x20, "503 unavailable: little is left false"}, {false, '1', "<nil> true"}} {
+		little.Store(want.little)
+		for _, secure := range []bool{false, true} {
+			var c net.Conn = p.connect("198.51.100.1:5")
+			c.SetDeadline(time.Now().Add(30 * time.Second))
+			if secure {
+				c = tls.Client(c, clientTLS())
+			}
+			say(c, string(connect))
+			answer := make([]byte, 4)
+			if _, err := io.ReadFull(c, answer); err != nil || answer[0] != want.mqtt || want.little && answer[3] != 3 {
+				t.Errorf("%+v: MQTT (TLS: %v) is told % x, %v", want, secure, answer, err)
+			}
+			c.Close()
+		}
+		if body, _ := io.ReadAll(ask(t, p, "198.51.100.1:5", "").Body); string(body) != want.http {
+			t.Errorf("%+v: a request is told %q", want, body)
+		}
+	}
+}
+
+func TestFewWaitToBeToldThatTheyCannotBeServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, Config{Admit: func() *topics.Error { return errLittleLeft }})
+		p := newPipes()
+		go d.Serve(p)
+		for i := range 2 * refusedAtOnce {
+			defer p.connect(fmt.Sprintf("192.0.2.%d:5", i)).Close()
+		}
+		synctest.Wait()
+		d.mu.Lock()
+		open := len(d.conns)
+		d.mu.Unlock()
+		if open != refusedAtOnce {
+			t.Errorf("%d are open, want %d", open, refusedAtOnce)
+		}
+		d.Close()
+	})
+}
