@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -159,7 +160,7 @@ func TestStopDrainsAndReadyzSaysSoAtOnce(t *testing.T) {
 }
 
 func TestReadyzIs503WhileDraining(t *testing.T) {
-	h := new(house)
+	h := &house{overload: newOverload(slog.New(slog.DiscardHandler), 0)}
 	for draining, want := range map[bool]string{false: "200 ready", true: "503 draining"} {
 		h.draining.Store(draining)
 		w := httptest.NewRecorder()
