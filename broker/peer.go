@@ -63,7 +63,9 @@ func (p *peer) wait(m *message, b *Broker) error {
 	if held >= b.MaxHeld {
 		return topics.Errorf(topics.Busy, "%d messages wait for %s already", held, p.name)
 	}
-	m.until = time.Now().Add(b.Hold)
+	if m.until.IsZero() {
+		m.until = time.Now().Add(b.Hold)
+	}
 	p.waiting = append(p.waiting, m)
 	return nil
 }

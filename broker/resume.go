@@ -97,16 +97,26 @@ const maxMissed = 256
 
 // takeBack has what the connection of in did not take wait for the next one of its
 // peer, before what waits already. Only direct messages do: a new connection
-// learns the rest afresh.
+// learns the rest afresh. Nothing waits for longer than for a device that sleeps,
+// however often the peer comes back.
 func (r *room) takeBack(in *member) {
 	p := in.peer
 	back := in.session.receiver.undelivered(r.name)
-	until := time.Now().Add(r.broker.Hold)
+	now := time.Now()
 	for _, m := range back {
-		m.until = until
+		if m.until.IsZero() {
+			m.until = now.Add(r.broker.Hold)
+		}
 		if from := r.peers[m.Src]; m.sender == nil && from != nil && from.member != nil && !m.Ends() {
 			m.sender = from.member.session
 		}
 	}
 	p.waiting = slices.DeleteFunc(append(back, p.waiting...), func(m *message) bool { return !m.lasting() })
+	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
+		late := r.broker.Hold > 0 && m.sender != nil && now.After(m.until) // its receiver comes and goes
+		if late {
+			r.tellSender(m, topics.Errorf(topics.Offline, "%s was away too often for %v", p.name, r.broker.Hold))
+		}
+		return late
+	})
 }

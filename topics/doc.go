@@ -43,8 +43,11 @@
 //     acknowledge, goes to the next connection of the peer, so one of QoS 1 may
 //     come twice; without a next one its sender is told 480.
 //   - What a WebSocket client was sent counts as delivered when it has answered a
-//     ping that was sent later, at most a second; what it may not have got when
+//     ping that was sent later, at most a second, or when it leaves by itself; what it may not have got when
 //     its connection is lost goes to its next one, or its sender is told 480.
+//   - An acknowledgement (PUBACK, "ok") says that the message is with the receiver's
+//     connection, or held. A server that is killed in that moment may take the last
+//     milliseconds with it: the sender sees its own connection end at the same time.
 //   - What waits for a device in its grace goes on waiting when the grace ends, 20 s
 //     in all: a session that has yet to begin, and what belongs to none.
 //   - The sender of an offer that waited, and whose newer offer waits in its place,

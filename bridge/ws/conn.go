@@ -10,6 +10,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -44,7 +45,7 @@ type conn struct {
 	wire    *wire
 	session *bridge.Session
 	queue   queue
-	written uint64        // frames; the writer's
+	written atomic.Uint64 // frames
 	pace    *bridge.Pace
 	done    chan struct{} // closed by the writer when the connection has ended
 
@@ -189,7 +190,8 @@ func (c *conn) readFailed(err error) {
 	closed, ok := errors.AsType[*websocket.CloseError](err)
 	switch {
 	case ok && closed.Code != closeLost:
-		if left(closed.Code) {
+		if left(closed.Code) { // it has, or does not want, what went out
+			c.session.Seen(c.written.Load())
 			c.session.Close(c.stays())
 		}
 		c.finish(ending{code: closed.Code, why: "the client closed", answer: true}, true)
@@ -294,10 +296,10 @@ func (c *conn) encode(l load) error {
 		if err := c.ws.WriteMessage(websocket.TextMessage, f); err != nil {
 			return err
 		}
-		c.written++
+		c.written.Add(1)
 	}
 	if l.ping {
-		if err := c.ws.WriteMessage(websocket.PingMessage, strconv.AppendUint(nil, c.written, 10)); err != nil {
+		if err := c.ws.WriteMessage(websocket.PingMessage, strconv.AppendUint(nil, c.written.Load(), 10)); err != nil {
 			return err
 		}
 	} else if len(l.frames) > 0 {
