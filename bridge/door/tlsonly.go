@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -38,6 +39,6 @@ func (d *Door) encryptedOnly(next http.Handler) http.Handler {
 			return
 		}
 		w.Header().Set("Connection", "close")
-		Problem(w, topics.Errorf(topics.Forbidden, tlsOnly+": use https:// or wss://"))
+		bridge.Problem(w, topics.Errorf(topics.Forbidden, tlsOnly+": use https:// or wss://"))
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -179,7 +178,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		wire.Close()
 		return
 	}
-	h.start(h.newConn(ws, wire, credentials(r), admit))
+	h.start(h.newConn(ws, wire, bridge.Credentials(r), admit))
 }
 
 // start runs c, unless the handler has been closed meanwhile.
@@ -271,26 +270,4 @@ func (h *Handler) stop() []*conn {
 		conns = append(conns, c)
 	}
 	return conns
-}
-
-// credentials are what the client showed with its request.
-func credentials(r *http.Request) topics.Credentials {
-	var c topics.Credentials
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	switch {
-	case strings.EqualFold(scheme, "Bearer"):
-		c.Token = strings.TrimSpace(token)
-	case strings.EqualFold(scheme, "Basic"):
-		c.Username, c.Password, _ = r.BasicAuth()
-	}
-	if c.Token == "" && c.Username == "" {
-		c.Token = r.URL.Query().Get("access_token") // RFC 6750, 2.3
-	}
-	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		c.Remote = addr.Addr().Unmap()
-	}
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
-		c.TLS = r.TLS.VerifiedChains[0]
-	}
-	return c
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/bridge"
-	"github.com/beckon-rtc/beckon/bridge/door"
 	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -39,7 +38,7 @@ func (t *tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "no-store")
 	header.Add("Vary", "Origin")
 	if err := t.origins.Check(r); err != nil {
-		door.Problem(w, topics.AsError(err))
+		bridge.Problem(w, topics.AsError(err))
 		return
 	}
 	if origin := r.Header.Get("Origin"); origin != "" {
@@ -56,18 +55,18 @@ func (t *tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		header.Set("Allow", "OPTIONS, POST")
-		door.ProblemStatus(w, http.StatusMethodNotAllowed, topics.Errorf(topics.BadRequest, "tokens are asked for with POST"))
+		bridge.ProblemStatus(w, http.StatusMethodNotAllowed, topics.Errorf(topics.BadRequest, "tokens are asked for with POST"))
 	}
 }
 
 func (t *tokens) post(w http.ResponseWriter, r *http.Request) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		door.ProblemStatus(w, http.StatusUnsupportedMediaType, topics.Errorf(topics.BadRequest, "the body takes Content-Type: application/json"))
+		bridge.ProblemStatus(w, http.StatusUnsupportedMediaType, topics.Errorf(topics.BadRequest, "the body takes Content-Type: application/json"))
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTokenRequest))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-		door.Problem(w, topics.Errorf(topics.TooLarge, "the body has at most %d bytes", maxTokenRequest))
+		bridge.Problem(w, topics.Errorf(topics.TooLarge, "the body has at most %d bytes", maxTokenRequest))
 		return
 	}
 	if err != nil {
@@ -75,7 +74,7 @@ func (t *tokens) post(w http.ResponseWriter, r *http.Request) {
 	}
 	want, err := claimsOf(body)
 	if err != nil {
-		door.Problem(w, topics.Errorf(topics.BadRequest, "no such token: %v", err))
+		bridge.Problem(w, topics.Errorf(topics.BadRequest, "no such token: %v", err))
 		return
 	}
 	token, expires, err := t.mint(r.Context(), bearer(r), want)
@@ -84,7 +83,7 @@ func (t *tokens) post(w http.ResponseWriter, r *http.Request) {
 		if e.Code == topics.Unauthorized {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="beckon API key"`)
 		}
-		door.Problem(w, e)
+		bridge.Problem(w, e)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
