@@ -1,6 +1,7 @@
 package topics
 
 import (
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"net/netip"
@@ -54,6 +55,7 @@ func (g Grant) covers(room string) bool {
 // granted is denied.
 type Identity struct {
 	Name      string
+	Account   string // whose credentials these are, when Name was made up (Guest); "": Name's own
 	Grants    []Grant
 	Device    bool      // stays listed when it is offline
 	Publish   []string  // filters of the topics outside the root where it may publish
@@ -121,6 +123,21 @@ func (g Grant) maySubscribe(me string, f Filter) bool {
 // the room's is no name.
 func (id Identity) MayJoin(room string) bool {
 	return ValidName(room) && ValidName(id.Name) && id.MayPublish(Address{Room: room, Kind: Presence, Src: id.Name})
+}
+
+// Guest is the identity of a peer that the server makes for a request of id: it is
+// called name, and may talk with the peer of in room, and with nobody else, for as
+// long as the credentials of id last. The error (403) says that id itself may not
+// talk with that peer.
+func (id Identity) Guest(name, room, of string) (Identity, error) {
+	if !ValidName(of) || !id.MayPublish(Address{Room: room, Kind: Direct, Dst: of, Src: id.Name}) {
+		return Identity{}, Errorf(Forbidden, "%s may not call %s in %s", id.Name, of, room)
+	}
+	return Identity{
+		Name: name, Account: cmp.Or(id.Account, id.Name),
+		Grants:  []Grant{{Room: room, Role: Viewer, Of: of}},
+		Expires: id.Expires, Source: id.Source, Stamp: id.Stamp,
+	}, nil
 }
 
 // Filters returns what a peer of that identity subscribes to when it joins

@@ -3,9 +3,11 @@ package topics
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // rights is the table of PROTOCOL.md, section 2, with me for oneself and d for
@@ -248,5 +250,41 @@ func BenchmarkMayPublish(b *testing.B) {
 		if !id.MayPublish(a) {
 			b.Fatal("refused")
 		}
+	}
+}
+
+func TestGuestTalksWithOnePeerOnlyAndOnlyIfItsHostMay(t *testing.T) {
+	for _, c := range []struct {
+		role, room, of string
+		may            bool
+	}{
+		{"peer", "a", "", true}, {"admin", "*", "", true}, {"viewer", "a*", "d", true},
+		{"viewer", "a", "e", false}, {"observer", "a", "", false}, {"", "a", "", false}, {"peer", "b", "", false},
+	} {
+		host := Identity{
+			Name: "me", Grants: []Grant{{Room: c.room, Role: roleOf[c.role], Of: c.of}}, Device: true,
+			Publish: []string{"x"}, Subscribe: []string{"x"}, Expires: time.Unix(9, 0), Source: "token", Stamp: "k1",
+		}
+		guest, err := host.Guest("http-1", "a", "d")
+		if !c.may {
+			if AsError(err).Code != Forbidden {
+				t.Errorf("the guest of %s of %q in %s: %v", c.role, c.of, c.room, err)
+			}
+			continue
+		}
+		want := Identity{Name: "http-1", Account: "me", Grants: []Grant{{"a", Viewer, "d"}}, Expires: host.Expires, Source: "token", Stamp: "k1"}
+		if err != nil || !reflect.DeepEqual(guest, want) {
+			t.Errorf("the guest of %s is %+v, %v", c.role, guest, err)
+		}
+		again, err := guest.Guest("http-2", "a", "d")
+		if err != nil || again.Account != "me" {
+			t.Errorf("its own guest is of %q, %v", again.Account, err)
+		}
+		if _, err := guest.Guest("http-2", "a", "e"); err == nil {
+			t.Error("a guest's guest may do more")
+		}
+	}
+	if _, err := (Identity{Name: "me", Grants: []Grant{{"*", Admin, ""}}}).Guest("http-1", "a", Server); err == nil {
+		t.Error("a guest of the server itself")
 	}
 }

@@ -291,8 +291,18 @@ func (a *Auth) Refresh(ctx context.Context, old topics.Identity, c topics.Creden
 
 // Recheck says what id may now, after a reload: the grants of its account as
 // they are, or an error (401) if the account is gone, its password or key is
-// another, its certificate was revoked, or its time is up.
+// another, its certificate was revoked, or its time is up. A guest may what its
+// account may: nothing (403) once that may not talk with its peer any more.
 func (a *Auth) Recheck(id topics.Identity) (topics.Identity, error) {
+	if id.Account != "" && len(id.Grants) == 1 {
+		host := id
+		host.Name, host.Account = id.Account, ""
+		host, err := a.Recheck(host)
+		if err != nil {
+			return topics.Identity{}, err
+		}
+		return host.Guest(id.Name, id.Grants[0].Room, id.Grants[0].Of)
+	}
 	if err := a.current(id); err != nil {
 		return topics.Identity{}, err
 	}

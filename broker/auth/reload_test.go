@@ -80,6 +80,50 @@ func TestRecheckFollowsTheAccount(t *testing.T) {
 	}
 }
 
+func TestGuestsFollowTheAccountOfTheirHost(t *testing.T) {
+	hash := cheap(password)
+	entry := func(rest string) string { return "- name: alice\n  password: " + hash + "\n" + rest }
+	users, key := file(t, "users.yaml", entry("  rooms: garage\n")), file(t, "key", tokenSecret)
+	a := newAuth(t, Config{Users: users, JWTKey: key})
+	guest, err := a.lets(byName("alice", password)).Guest("http-1", "garage", "cam1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := a.SignToken(Claims{Name: "bob", Rooms: []string{"garage"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	byToken, err := a.lets(topics.Credentials{Token: token}).Guest("http-2", "garage", "cam1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		users, why string
+		code       topics.Code
+	}{
+		{users: entry("  rooms: garage\n  role: viewer\n  peer: cam1\n")},
+		{users: entry("  rooms: garage\n  role: viewer\n  peer: cam2\n"), why: "alice may not call cam1 in garage", code: topics.Forbidden},
+		{users: entry("  rooms: garage\n  role: observer\n"), why: "alice may not call cam1 in garage", code: topics.Forbidden},
+		{users: entry("  rooms: attic\n"), why: "alice may not call cam1 in garage", code: topics.Forbidden},
+		{users: account("alice"), why: "the password of alice was changed", code: topics.Unauthorized},
+		{users: account("bob"), why: "the account alice was taken away", code: topics.Unauthorized},
+	} {
+		put(t, users, c.users)
+		if err := a.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		now, err := a.Recheck(guest)
+		if c.code != 0 {
+			refused(t, now, err, c.code, c.why)
+		} else if err != nil || now.Name != "http-1" || now.Account != "alice" || len(now.Grants) != 1 || now.Grants[0] != guest.Grants[0] {
+			t.Errorf("it is %+v, %v", now, err)
+		}
+		if now, err := a.Recheck(byToken); err != nil || now.Name != "http-2" || now.Account != "bob" {
+			t.Errorf("bob's is %+v, %v", now, err)
+		}
+	}
+}
+
 // run runs a until the test ends. The channel has an item for each change.
 func (s *subject) run() <-chan struct{} {
 	s.t.Helper()
