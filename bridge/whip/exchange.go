@@ -1,0 +1,150 @@
+package whip
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// How long an answer waits for the candidates of its device, counted from the
+// answer: all that a client without trickle (OBS) gets must be in it.
+const (
+	settleQuiet = 300 * time.Millisecond // since the newest of at least one
+	settleMost  = 1500 * time.Millisecond
+)
+
+// exchange is an offer that is under way. The lock of its session guards it.
+type exchange struct {
+	news       chan struct{} // has one when something changed
+	failed     error
+	answer     []byte    // message
+	answered   time.Time // when it came
+	candidates [][]byte  // messages, those before the answer, too
+	newest     time.Time // when the last of them came
+}
+
+// begin makes way for an offer.
+func (s *session) begin() *exchange {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.call = &exchange{news: make(chan struct{}, 1), failed: s.ended}
+	return s.call
+}
+
+func (s *session) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.call = nil
+}
+
+func (x *exchange) fail(why error) {
+	x.failed = why
+	x.tell()
+}
+
+func (x *exchange) take(d topics.Delivery, now time.Time) {
+	switch {
+	case d.Type == topics.TypeAnswer && x.answer == nil:
+		x.answer, x.answered = d.Payload, now
+	case d.Type == topics.TypeCandidate && len(x.candidates) < maxCandidates:
+		x.candidates, x.newest = append(x.candidates, d.Payload), now
+	}
+	x.tell()
+}
+
+func (x *exchange) tell() {
+	select {
+	case x.news <- struct{}{}:
+	default:
+	}
+}
+
+// ask sends an offer and returns the answer, with the candidates in it. When ctx
+// ends before there is one it is late.
+func (s *session) ask(ctx context.Context, offer description) (description, error) {
+	x := s.begin()
+	defer s.finish()
+	if err := s.say(map[string]string{"type": topics.TypeOffer, "session": s.name, "sdp": offer.String()}); err != nil {
+		return description{}, err
+	}
+	s.asked = true
+	timer := time.NewTimer(settleMost)
+	defer timer.Stop()
+	for {
+		answer, again, err := s.look(x, time.Now())
+		if err != nil || again.IsZero() && len(answer.media) > 0 {
+			return answer, err
+		}
+		var settled <-chan time.Time
+		if !again.IsZero() {
+			timer.Reset(time.Until(again))
+			settled = timer.C
+		}
+		select {
+		case <-x.news:
+		case <-settled:
+		case <-ctx.Done():
+			if len(answer.media) > 0 {
+				return answer, nil
+			}
+			return answer, s.late()
+		}
+	}
+}
+
+// late says why there is no answer.
+func (s *session) late() error {
+	if d := s.status(); !d.online {
+		return topics.Errorf(topics.Offline, "%s is offline in %s, and was not woken in time", s.device, s.room)
+	}
+	return topics.Errorf(topics.Timeout, "%s did not answer in time", s.device)
+}
+
+// look says how far the exchange is: the answer as it is by now, if there is one,
+// and when to look again; never, if nothing is missing.
+func (s *session) look(x *exchange, now time.Time) (answer description, again time.Time, err error) {
+	s.mu.Lock()
+	failed, payload, answered, candidates, newest := x.failed, x.answer, x.answered, x.candidates, x.newest
+	s.mu.Unlock()
+	if failed != nil || payload == nil {
+		return answer, again, failed
+	}
+	var said struct{ SDP string }
+	_ = json.Unmarshal(payload, &said) // what is no text is no SDP either
+	answer, err = parseSDP(said.SDP)
+	if err != nil || len(answer.media) == 0 {
+		return answer, again, unprocessable("%s answered with what is no SDP", s.device)
+	}
+	all := answer.complete(s.status().trickle)
+	var trickled []candidate
+	for _, payload := range candidates {
+		c, ok := readCandidate(payload)
+		switch {
+		case !ok || !c.of(answer):
+		case c.Candidate == "":
+			all = true
+		default:
+			trickled = append(trickled, c)
+		}
+	}
+	answer = answer.fold(trickled, all)
+	if all {
+		return answer, again, nil
+	}
+	again = answered.Add(settleMost)
+	if answer.has(attrCandidate) {
+		quiet := answered
+		if newest.After(quiet) {
+			quiet = newest
+		}
+		if quiet = quiet.Add(settleQuiet); quiet.Before(again) {
+			again = quiet
+		}
+	}
+	if !now.Before(again) {
+		return answer, time.Time{}, nil
+	}
+	return answer, again, nil
+}

@@ -1,0 +1,227 @@
+package whip
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// Config is what the door needs. Connect and Authenticate are required.
+type Config struct {
+	Connect      bridge.Connect
+	Authenticate bridge.Authenticate
+	Origins      bridge.Origins // those of Dev count; otherwise pages of any site may
+	Root         topics.Root    // default: topics.DefaultRoot
+
+	MaxMessage int           // bytes of the longest body, default 64 KiB, negative: no limit
+	Deadline   time.Duration // time for an answer in all, default 7 s: OBS gives up at 8
+	Strict     bool          // PATCH needs If-Match (RFC 9725, 4.3.1), which real clients leave out
+
+	Logger *slog.Logger // default: slog.Default()
+}
+
+// Handler is the door: an [http.Handler] for /whep/ and /whip/.
+type Handler struct {
+	cfg    Config
+	secret []byte          // marks are made with it
+	life   context.Context // ends with the handler
+	kill   context.CancelFunc
+
+	leaving sync.WaitGroup // sessions that take leave of the bus
+	mu      sync.Mutex     // guards what follows; taken with the lock of a session held, never the other way
+	open    map[string]*session
+	drained bool // no more sessions
+	closed  bool
+}
+
+// New returns the door. The error tells of everything that is wrong in cfg.
+func New(cfg Config) (*Handler, error) {
+	if cfg.Root == "" {
+		cfg.Root = topics.DefaultRoot
+	}
+	if cfg.MaxMessage == 0 {
+		cfg.MaxMessage = 64 << 10
+	}
+	if cfg.MaxMessage < 0 {
+		cfg.MaxMessage = math.MaxInt32
+	}
+	if cfg.Deadline == 0 {
+		cfg.Deadline = 7 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	var wrong []error
+	if cfg.Connect == nil {
+		wrong = append(wrong, errors.New("there is no Connect: sessions need a bus"))
+	}
+	if cfg.Authenticate == nil {
+		wrong = append(wrong, errors.New("there is no Authenticate: sessions need an identity"))
+	}
+	if cfg.Deadline < 0 {
+		wrong = append(wrong, errors.New("negative Deadline"))
+	}
+	if err := errors.Join(append(wrong, cfg.Origins.Validate(), cfg.Root.Check())...); err != nil {
+		return nil, err
+	}
+	h := &Handler{cfg: cfg, secret: []byte(rand.Text()), open: make(map[string]*session)}
+	h.life, h.kill = context.WithCancel(context.Background())
+	return h, nil
+}
+
+// What bodies are called (RFC 8866, 9; RFC 8840, 9).
+const (
+	typeSDP      = "application/sdp"
+	typeFragment = "application/trickle-ice-sdpfrag"
+)
+
+// ServeHTTP serves the endpoints, /{kind}/{room}/{peer}, and the sessions behind
+// them, /{kind}/{room}/{peer}/{key}.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	err := h.origin(w, r)
+	if err == nil {
+		err = h.serve(w, r)
+	}
+	if err != nil {
+		h.refuse(w, r, err)
+	}
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
+	path := strings.Split(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if len(path) != 3 && len(path) != 4 || path[0] != "whep" && path[0] != "whip" {
+		return topics.Errorf(topics.NotFound, "there is nothing here; it takes /whep/{room}/{peer} or /whip/{room}/{peer}")
+	}
+	kind, room, device := path[0], path[1], path[2]
+	if err := errors.Join(topics.CheckName("room", room), topics.CheckName("peer", device)); err != nil {
+		return topics.AsError(err)
+	}
+	if len(path) == 3 {
+		return h.endpoint(w, r, kind, room, device)
+	}
+	return h.resource(w, r, r.URL.Path, path[3])
+}
+
+// notAllowed is for the methods that a path does not have.
+func notAllowed(w http.ResponseWriter, r *http.Request, allow, what string) error {
+	w.Header().Set("Allow", allow)
+	return refused(http.StatusMethodNotAllowed, "%s is not for %s, it takes %s", shown(r.Method), what, allow)
+}
+
+// body reads the body of a request, which must be of that type.
+func (h *Handler) body(w http.ResponseWriter, r *http.Request, want string) (string, error) {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != want {
+		header := w.Header()
+		header.Set("Accept", want) // RFC 9110, 15.5.16
+		if want == typeSDP {
+			header.Set("Accept-Post", want)
+		} else {
+			header.Set("Accept-Patch", want) // RFC 5789, 2.2
+		}
+		return "", refused(http.StatusUnsupportedMediaType, "the body is of Content-Type %s, it takes %s", shown(r.Header.Get("Content-Type")), want)
+	}
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(h.cfg.MaxMessage)))
+	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
+		return "", topics.Errorf(topics.TooLarge, "the body is longer than the limit of %d bytes", h.cfg.MaxMessage)
+	}
+	if err != nil {
+		return "", topics.Errorf(topics.Timeout, "the body did not come")
+	}
+	return string(text), nil
+}
+
+// mark tells whether credentials are the same as others, and nothing else of them.
+func (h *Handler) mark(c topics.Credentials) (mark [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, h.secret)
+	for _, part := range []string{c.Token, c.Username, c.Password} {
+		sum := sha256.Sum256([]byte(part))
+		mac.Write(sum[:])
+	}
+	for _, certificate := range c.TLS[:min(1, len(c.TLS))] {
+		mac.Write(certificate.Raw)
+	}
+	return [sha256.Size]byte(mac.Sum(nil))
+}
+
+// add takes note of a session that was answered, by which its URL is there.
+func (h *Handler) add(s *session) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.open[s.path] = s
+	return true
+}
+
+// forget is called when a session has ended, with its lock held. With later it is
+// on the bus still, and cannot leave it here.
+func (h *Handler) forget(s *session, later func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, s.path)
+	if later != nil && !h.closed { // Close sees to it otherwise
+		h.leaving.Go(later)
+	}
+}
+
+func (h *Handler) find(path string) *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.open[path]
+}
+
+// Sessions is how many are open.
+func (h *Handler) Sessions() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.open)
+}
+
+// Drain opens no more sessions. Those that are open go on, and so do requests: what
+// flows from peer to peer needs no server.
+func (h *Handler) Drain() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.drained = true
+}
+
+func (h *Handler) isDrained() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.drained
+}
+
+// Close lets go of all sessions without a word to their devices, ends requests that
+// wait, and takes no more. It is idempotent.
+func (h *Handler) Close() {
+	h.mu.Lock()
+	h.drained, h.closed = true, true
+	all := make([]*session, 0, len(h.open))
+	for _, s := range h.open {
+		all = append(all, s)
+	}
+	h.mu.Unlock()
+	h.kill()
+	for _, s := range all {
+		s.over(errClosing)
+		s.bus.Close(false)
+	}
+	h.leaving.Wait()
+}
+
+var errClosing = topics.Errorf(topics.Unavailable, "the server is going away")
