@@ -40,6 +40,8 @@ type serve struct {
 	WakeURL string        `name:"wake-url" help:"Webhook that is told that somebody waits for a device that is offline, so that a gateway can wake it." env:"BECKON_WAKE_URL" placeholder:"URL"`
 	Drain   time.Duration `help:"How long stopping may take at most; with --dev a second." default:"25s" env:"BECKON_DRAIN"`
 
+	WhipStrict bool `name:"whip-strict" help:"Refuse a PATCH of WHIP or WHEP without If-Match, as RFC 9725 asks; many players send none." env:"BECKON_WHIP_STRICT"`
+
 	LogLevel  string `help:"One of ${enum}." enum:"debug,info,warn,error" default:"info" env:"BECKON_LOG_LEVEL"`
 	LogFormat string `help:"One of ${enum}." enum:"text,json" default:"text" env:"BECKON_LOG_FORMAT"`
 

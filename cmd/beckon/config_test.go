@@ -64,6 +64,7 @@ var example = map[string]struct {
 	"grace":                             {"7s", 7 * time.Second},
 	"resume":                            {"40s", 40 * time.Second},
 	"drain":                             {"1m", time.Minute},
+	"whip-strict":                       {"true", true},
 	"log-level":                         {"warn", "warn"},
 	"log-format":                        {"json", "json"},
 	"limit-message":                     {"3KiB", size(3072)},

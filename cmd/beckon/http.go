@@ -19,6 +19,8 @@ func (h *house) routes(origins bridge.Origins) http.Handler {
 	watchers.Handle("/", served(mux))
 	mux.Handle("/mqtt", h.mqtt)
 	mux.Handle("/ws", h.ws)
+	mux.Handle("/whep/", h.whip)
+	mux.Handle("/whip/", h.whip)
 	if h.accounts != nil {
 		mux.Handle("/api/v1/tokens", &tokens{h.accounts.MintToken, origins})
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/bridge/door"
+	"github.com/beckon-rtc/beckon/bridge/whip"
 	"github.com/beckon-rtc/beckon/bridge/ws"
 	"github.com/beckon-rtc/beckon/broker"
 	"github.com/beckon-rtc/beckon/broker/auth"
@@ -116,6 +117,7 @@ type house struct {
 	broker   *broker.Broker
 	mqtt     *door.WebSocket // MQTT over WebSocket
 	ws       *ws.Handler     // JSON over WebSocket
+	whip     *whip.Handler   // WHIP and WHEP
 	door     *door.Door
 	accounts *accounts // nil with --dev
 	tls      *encryption
@@ -205,6 +207,18 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		MaxRooms:     limit(s.LimitRooms),
 		Frames:       budget(framesPer * s.LimitRate),
 		Queued:       &h.overload.queued,
+		Logger:       h.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.whip, err = whip.New(whip.Config{
+		Connect:      h.connect,
+		Authenticate: authenticate,
+		Origins:      s.origins(),
+		Root:         root,
+		MaxMessage:   limit(s.LimitMessage),
+		Strict:       s.WhipStrict,
 		Logger:       h.log,
 	})
 	if err != nil {
@@ -301,6 +315,7 @@ func renew(bus bridge.Bus, id topics.Identity) error { return bus.(*broker.Sessi
 // drain tells every client that the server stops, and waits for them until ctx
 // is done.
 func (h *house) drain(ctx context.Context) {
+	h.whip.Drain() // its sessions go on, and their requests until the door shuts
 	var parts sync.WaitGroup
 	parts.Go(func() { h.broker.Drain(ctx) })
 	parts.Go(func() {
@@ -326,6 +341,9 @@ func (h *house) close() error {
 	}
 	if h.door != nil {
 		errs = append(errs, h.door.Close())
+	}
+	if h.whip != nil {
+		h.whip.Close()
 	}
 	if h.broker != nil {
 		errs = append(errs, h.broker.Close())
