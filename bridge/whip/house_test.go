@@ -251,3 +251,11 @@ const (
 	host2 = "2 1 udp 2130706431 192.0.2.2 5000 typ host"
 	srflx = "3 1 udp 1694498815 203.0.113.9 6000 typ srflx raddr 192.0.2.1 rport 5000"
 )
+
+// wrapped is a bus that lets a test speak into the newest inbox of an HTTP client.
+func wrapped(connect bridge.Connect, inbox *func(topics.Delivery) error) bridge.Connect {
+	return func(id topics.Identity, via string, in bridge.Inbox) (bridge.Bus, error) {
+		*inbox = in
+		return connect(id, via, in)
+	}
+}

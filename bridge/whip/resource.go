@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/beckon-rtc/beckon/bridge"
@@ -76,6 +77,9 @@ func (h *Handler) patch(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if err := s.match(r.Header); err != nil {
 		return err
 	}
+	if slices.Contains(s.past, f.ufrag) {
+		return refused(http.StatusPreconditionFailed, "this is of the ICE before it was restarted")
+	}
 	if err := f.check(s.offer); err != nil {
 		return err
 	}
@@ -133,6 +137,9 @@ func (s *session) trickle(f fragment) error {
 	return nil
 }
 
+// maxPast is how many ICE restarts back a late fragment is known for one.
+const maxPast = 16
+
 // restart has the device restart ICE, and returns its answer. When it fails the
 // session stays as it was: media may flow.
 func (s *session) restart(ctx context.Context, f fragment) (description, error) {
@@ -143,6 +150,9 @@ func (s *session) restart(ctx context.Context, f fragment) (description, error) 
 	}
 	if ufrag := answer.value(attrUfrag); ufrag == "" || ufrag == s.ufrag {
 		return answer, unprocessable("%s does not restart ICE: it answered with its old ice-ufrag", s.device)
+	}
+	if s.past = append(s.past, s.offer.value(attrUfrag)); len(s.past) > maxPast {
+		s.past = s.past[1:]
 	}
 	s.offer = offer
 	s.renew(answer)

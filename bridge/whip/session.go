@@ -31,6 +31,7 @@ type session struct {
 	turn  chan struct{} // held by the PATCH that is being answered; guards what follows
 	offer description   // as it was sent last
 	ufrag string        // of the answer to it
+	past  []string      // those of the offers before it
 	etag  string
 
 	mu       sync.Mutex // guards what follows; taken by the inbox, never held while the bus is called
@@ -155,6 +156,7 @@ func (s *session) inbox(d topics.Delivery) error {
 
 var (
 	errEnding = topics.Errorf(topics.Offline, "the session is ending")
+	errHungUp = topics.Errorf(topics.NotFound, "the session has ended: its client hung up")
 	errDeaf   = topics.Errorf(topics.Busy, "this peer is an HTTP client: it takes answers, candidates and bye")
 )
 
@@ -266,7 +268,7 @@ func (s *session) over(why error) bool {
 
 // hangUp ends the session from the client's side, and reports whether it was there.
 func (s *session) hangUp(reason string) bool {
-	if !s.over(errEnding) {
+	if !s.over(errHungUp) {
 		return false
 	}
 	if s.asked {
