@@ -64,7 +64,7 @@ func (h *house) crowd(cam *device, n int) (urls []string) {
 
 func TestFiveHundredSessionsWithOneDeviceLeaveNothingBehind(t *testing.T) {
 	const n = 500
-	h := build(t)
+	h := build(t, func(c *Config) { c.Joins = -1 })
 	before := runtime.NumGoroutine()
 	cam := h.device(trickles)
 	for name, end := range map[string]func(urls []string){

@@ -37,6 +37,9 @@
 //     its credentials end: its media may well flow, and only the device sees whether.
 //     Where the sessions of a device are used up (--limit-sessions) new ones are 503;
 //     none is ended for another.
+//   - An account opens ten sessions a second (--limit-joins); beyond that it waits up
+//     to a second, then it is 429. Messages count under the budget of a connection,
+//     which each session is.
 //   - A session ends with its credentials. Its media may go on, as a device may take
 //     a bye of reason "gone" for lost signaling.
 //   - The session's URL is what its client needs to show. Credentials that are shown

@@ -49,6 +49,9 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, kind, room, devic
 	if err != nil {
 		return err
 	}
+	if err := h.joins.spend(ctx, id.Name); err != nil {
+		return err
+	}
 	s.mark = h.mark(shown)
 	text, err := h.body(w, r, typeSDP)
 	if err != nil {

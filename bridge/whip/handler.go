@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -27,6 +29,7 @@ type Config struct {
 	Root         topics.Root    // default: topics.DefaultRoot
 
 	MaxMessage int           // bytes of the longest body, default 64 KiB, negative: no limit
+	Joins      int           // sessions that an account opens a second, default 10, negative: no limit
 	Deadline   time.Duration // time for an answer in all, default 7 s: OBS gives up at 8
 	Strict     bool          // PATCH needs If-Match (RFC 9725, 4.3.1), which real clients leave out
 
@@ -36,6 +39,7 @@ type Config struct {
 // Handler is the door: an [http.Handler] for /whep/ and /whip/.
 type Handler struct {
 	cfg    Config
+	joins  budget
 	secret []byte          // marks are made with it
 	life   context.Context // ends with the handler
 	kill   context.CancelFunc
@@ -58,6 +62,9 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.MaxMessage < 0 {
 		cfg.MaxMessage = math.MaxInt32
 	}
+	if cfg.Joins == 0 {
+		cfg.Joins = 10
+	}
 	if cfg.Deadline == 0 {
 		cfg.Deadline = 7 * time.Second
 	}
@@ -77,7 +84,10 @@ func New(cfg Config) (*Handler, error) {
 	if err := errors.Join(append(wrong, cfg.Origins.Validate(), cfg.Root.Check())...); err != nil {
 		return nil, err
 	}
-	h := &Handler{cfg: cfg, secret: []byte(rand.Text()), open: make(map[string]*session)}
+	h := &Handler{
+		cfg: cfg, secret: []byte(rand.Text()), open: make(map[string]*session),
+		joins: budget{perSecond: cfg.Joins, accounts: make(map[string]*rate.Limiter)},
+	}
 	h.life, h.kill = context.WithCancel(context.Background())
 	return h, nil
 }

@@ -36,10 +36,10 @@ type session struct {
 
 	mu       sync.Mutex // guards what follows; taken by the inbox, never held while the bus is called
 	presence []byte     // of the device, as it is; nil: there is none
-	hello    []byte
-	call     *exchange // the offer that is under way
-	live     bool      // it was answered
-	ended    error     // why it is over; nil: it is not
+	hello    []byte     // or a newer "ice"
+	call     *exchange  // the offer that is under way
+	live     bool       // it was answered
+	ended    error      // why it is over; nil: it is not
 }
 
 // newSession makes a session of id with a device, if id may have one. It is not
@@ -170,7 +170,7 @@ func (s *session) told(d topics.Delivery) {
 		About      string
 	}
 	switch d.Type {
-	case topics.TypeHello:
+	case topics.TypeHello, topics.TypeICE: // the second before credentials end
 		s.hello = d.Payload
 		return
 	case topics.TypeError:

@@ -218,6 +218,7 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 		Origins:      s.origins(),
 		Root:         root,
 		MaxMessage:   limit(s.LimitMessage),
+		Joins:        budget(s.LimitJoins),
 		Strict:       s.WhipStrict,
 		Logger:       h.log,
 	})

@@ -1,0 +1,56 @@
+package whip
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+func TestAccountThatOpensTooManySessionsIsSlowedDownThenRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, func(c *Config) { c.Joins = 5 })
+		begin := time.Now()
+		// To nobody, which is an answer at once, and by somebody else.
+		other := func() {
+			wants(t, h.do("POST", "/whep/garage/cam1", offer, "Authorization", "Bearer "+token+"viewer1"), 404)
+		}
+		statuses := make(chan string, 20)
+		for range 20 {
+			go func() {
+				r := h.do("POST", "/whep/garage/cam1", offer)
+				statuses <- fmt.Sprint(r.StatusCode, " ", r.Header.Get("Retry-After"))
+			}()
+		}
+		synctest.Wait()
+		other()
+		got := map[string]int{}
+		for range 20 {
+			got[<-statuses]++
+		}
+		if took := time.Since(begin); took != time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if len(got) != 2 || got["404 "] != 10 || got["429 2"] != 10 {
+			t.Errorf("the answers are %v", got)
+		}
+		other()
+	})
+}
+
+func TestBudgetsThatAreFullAgainAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &budget{perSecond: 1, accounts: map[string]*rate.Limiter{}}
+		for i := range 3 * sweepAt {
+			if err := b.spend(t.Context(), fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond) // fake time
+		}
+		if len(b.accounts) > sweepAt {
+			t.Errorf("%d are remembered", len(b.accounts))
+		}
+	})
+}
