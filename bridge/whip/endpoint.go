@@ -64,10 +64,14 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, kind, room, devic
 		return err
 	}
 	answer, err := s.open(ctx)
-	if err == nil && r.Context().Err() == nil {
+	if r.Context().Err() != nil { // the client is gone, and nobody knows the session
+		s.abandon(nil)
+		return nil
+	}
+	if err == nil {
 		err = s.answered()
 	}
-	if err != nil || r.Context().Err() != nil { // the second: the client is gone, and nobody knows the session
+	if err != nil {
 		s.abandon(err)
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -154,6 +155,28 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestNamesThatAreNoneReachNobody(t *testing.T) {
+	h := build(t, func(c *Config) { c.Joins = -1 })
+	cam := h.device(trickles)
+	for _, name := range []string{
+		"", "_", "+", "#", "$SYS", "a/b", "../garage", ".", "..", "*", ">", "cam1\x00", "cam1 ", " cam1", "cam1%2f", "cäm1", "cam1\u200b",
+		"-cam1", ".cam1", "cam1\n", strings.Repeat("a", 65), "a:b", "a\\b", "a?b", "%63am1",
+	} {
+		for _, path := range []string{"/whep/garage/" + url.PathEscape(name), "/whip/" + url.PathEscape(name) + "/cam1", "/whep/garage/" + url.PathEscape(name) + "/KEY"} {
+			for _, method := range []string{"POST", "PATCH", "DELETE"} {
+				if r := h.do(method, path, offer); r.StatusCode != 400 && r.StatusCode != 404 && r.StatusCode != 405 {
+					t.Errorf("%s %s: status %d", method, path, r.StatusCode)
+				}
+			}
+		}
+	}
+	for len(cam.got) > 0 {
+		if m := <-cam.got; m.Src != topics.Server {
+			t.Errorf("cam1 got %s of %s", m.Payload, m.Src)
+		}
+	}
+}
+
 // TestAnswerWaitsForCandidatesAsLongAsItMust: what the device says, when, and when
 // and with what the client is answered.
 func TestAnswerWaitsForCandidatesAsLongAsItMust(t *testing.T) {
@@ -272,7 +295,7 @@ func TestClientThatGoesWhileItWaitsEndsTheCall(t *testing.T) {
 	if err := <-gone; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	if bye := cam.next("bye"); bye.Session != m.Session {
+	if bye := cam.next("bye"); bye.Session != m.Session || !strings.Contains(string(bye.Payload), "hangup") {
 		t.Errorf("it heard %s", bye.Payload)
 	}
 	http.DefaultClient.CloseIdleConnections()
