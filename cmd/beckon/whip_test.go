@@ -445,3 +445,20 @@ func TestWHIPReachesThePeerAndPreflightIsAnswered(t *testing.T) {
 		t.Errorf("status %d", r.StatusCode)
 	}
 }
+
+func TestPlayerIsToldOfICEServersWithCredentialsOfItsOwn(t *testing.T) {
+	s := startSite(t, "--turn-listen=127.0.0.1:0")
+	cam := s.caller(t, mqtt5TCP, "cam1", "garage")
+	opened := make(chan http.Header, 1)
+	go func() {
+		r, _ := s.askFor(t, whepOffer)
+		opened <- r.Header
+	}()
+	peer, _ := cam.answersOne()
+	links := strings.Join((<-opened).Values("Link"), "\n")
+	for _, part := range []string{`<turn:127.0.0.1:`, `; rel="ice-server"; username="`, ":" + peer + `"; credential="`, `; credential-type="password"`} {
+		if !strings.Contains(links, part) {
+			t.Errorf("no %s in the links", part)
+		}
+	}
+}
