@@ -14,8 +14,8 @@ import (
 // Problem answers a request with err, as application/problem+json (RFC 9457).
 func Problem(w http.ResponseWriter, err *topics.Error) { ProblemStatus(w, err.Code.HTTP(), err) }
 
-// problemResponse is the same as a whole response, which ends the connection.
-func problemResponse(err *topics.Error) []byte {
+// ProblemResponse is the same as a whole response, which ends the connection.
+func ProblemResponse(err *topics.Error) []byte {
 	w := response{header: make(http.Header)}
 	Problem(&w, err)
 	r := http.Response{

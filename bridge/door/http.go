@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -60,7 +61,7 @@ func (d *Door) requests(handler http.Handler) http.Handler {
 		if err != nil {
 			d.proxied.say(d.config.Logger, slog.LevelWarn, "request of a trusted proxy refused: "+err.Error(), "remote", connOf(r).RemoteAddr())
 			w.Header().Set("Connection", "close")
-			Problem(w, topics.Errorf(topics.BadRequest, "%v", err))
+			bridge.Problem(w, topics.Errorf(topics.BadRequest, "%v", err))
 			return
 		}
 		handler.ServeHTTP(w, asked)

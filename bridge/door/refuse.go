@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -40,7 +41,7 @@ func (d *Door) refuse(c *conn) {
 	case first == mqttConnect:
 		d.refuseMQTT(c, c.refused)
 	case letter(first):
-		c.lastWords(problemResponse(c.refused))
+		c.lastWords(bridge.ProblemResponse(c.refused))
 	}
 }
 

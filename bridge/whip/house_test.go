@@ -163,7 +163,7 @@ func (h *house) deviceOf(name, presence string) *device {
 	d := &device{t: h.t, name: name, got: make(chan topics.Delivery, 10000)}
 	id := bustest.PeerOf(name)
 	id.Device = true
-	bus, err := h.bus.Connect(id, "ws", func(m topics.Delivery) error { d.got <- m; return nil })
+	bus, err := h.bus.Connect(id, "ws", bridge.InboxFunc(func(m topics.Delivery) error { d.got <- m; return nil }))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ const (
 // wrapped is a bus that lets a test speak into the newest inbox of an HTTP client.
 func wrapped(connect bridge.Connect, inbox *func(topics.Delivery) error) bridge.Connect {
 	return func(id topics.Identity, via string, in bridge.Inbox) (bridge.Bus, error) {
-		*inbox = in
+		*inbox = in.Take
 		return connect(id, via, in)
 	}
 }

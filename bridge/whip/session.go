@@ -60,7 +60,7 @@ func (h *Handler) newSession(id topics.Identity, kind, room, device string) (*se
 // enter makes the session a peer of the room, if the device is known there.
 func (s *session) enter() error {
 	h := s.handler
-	bus, err := h.cfg.Connect(s.me, "http", s.inbox)
+	bus, err := h.cfg.Connect(s.me, "http", bridge.InboxFunc(s.inbox))
 	if err != nil {
 		return err
 	}

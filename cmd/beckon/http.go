@@ -47,7 +47,7 @@ func served(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := door.Refused(r); err != nil {
 			w.Header().Set("Connection", "close")
-			door.Problem(w, err)
+			bridge.Problem(w, err)
 			return
 		}
 		next.ServeHTTP(w, r)
