@@ -16,6 +16,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/beckon-rtc/beckon/cmd/beckon/bench"
 )
 
 // What the program exits with.
@@ -32,6 +34,7 @@ type commands struct {
 	Token   token          `cmd:"" help:"Make a token."`
 	APIKey  apiKey         `cmd:"" name:"api-key" help:"Make a key by which tokens are made."`
 	Health  health         `cmd:"" help:"Ask a server whether it is ready."`
+	Bench   bench.Command  `cmd:"" help:"Put load on a server, and say what a message costs."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 }
 
@@ -59,7 +62,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		fmt.Fprintln(stderr, "beckon --help, and beckon serve --help, say more.")
 		return code
 	}
-	return report(stderr, parsed.Run(output{os.Stdin, stdout, stderr}))
+	return report(stderr, parsed.Run(output{os.Stdin, stdout, stderr}, bench.Program{Stdout: stdout, Stderr: stderr, Signer: benchSigner}))
 }
 
 // output is where a command writes to, and what it may ask.
