@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"net"
 	"sync"
 )
@@ -31,3 +32,8 @@ func cutOff(tcp *net.TCPConn) {
 	_ = tcp.SetLinger(0)
 	_ = tcp.Close()
 }
+
+// refusal is an answer of the server that will be the same the next time.
+type refusal struct{ error }
+
+func refused(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }

@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -58,8 +59,10 @@ func (l *mqttLink) join(ctx context.Context, p *peer, username, password string)
 		return fmt.Errorf("no CONNACK: %w", err)
 	case connack.kind != connackPacket:
 		return fmt.Errorf("a packet of type %d came before the CONNACK", connack.kind)
+	case connack.codes[0] == 3: // server unavailable, 3.2.2.3
+		return errors.New("the server is unavailable: CONNACK 0x03")
 	case connack.codes[0] != 0:
-		return fmt.Errorf("the server refused the connection: CONNACK %#02x", connack.codes[0])
+		return refused("the server refused the connection: CONNACK %#02x", connack.codes[0])
 	}
 	filters := []string{l.root.Topic(topics.Address{Room: l.room, Kind: topics.Direct, Dst: l.me, Src: "+"})}
 	if p.listens {
@@ -81,7 +84,7 @@ func (l *mqttLink) join(ctx context.Context, p *peer, username, password string)
 		}
 		for i, code := range got.codes {
 			if code > 2 && i < len(filters) {
-				return fmt.Errorf("the server refused the subscription to %s: SUBACK %#02x", filters[i], code)
+				return refused("the server refused the subscription to %s: SUBACK %#02x", filters[i], code)
 			}
 		}
 		return nil

@@ -123,7 +123,7 @@ func (r *run) persist(ctx context.Context, p *peer) (link, error) {
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
 		l, err := r.dial(ctx, p)
-		if err == nil || attempt == attempts || ctx.Err() != nil {
+		if _, hopeless := errors.AsType[refusal](err); err == nil || hopeless || attempt == attempts || ctx.Err() != nil {
 			return l, err
 		}
 		if !wait(ctx, time.Duration(attempt)*100*time.Millisecond) {

@@ -80,8 +80,10 @@ func (l *jsonLink) join(ctx context.Context, p *peer, token string) error {
 		if err != nil {
 			return fmt.Errorf("no answer to the join: %w", err)
 		}
-		if code, text, ok := readError(got); ok {
-			return fmt.Errorf("the server refused the join: %d, %s", code, text)
+		if code, text, ok := readError(got); ok && code > 404 { // 429, 503 and the like
+			return fmt.Errorf("the server did not take the join: %d, %s", code, text)
+		} else if ok {
+			return refused("the server refused the join: %d, %s", code, text)
 		}
 		if bytes.HasPrefix(got, []byte(`{"type":"joined"`)) {
 			return nil
