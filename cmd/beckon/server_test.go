@@ -24,13 +24,16 @@ import (
 // TestMain runs the program itself when a test starts the test binary as one.
 func TestMain(m *testing.M) {
 	for _, v := range os.Environ() {
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "BECKON_") && name != asProgram {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "BECKON_") && name != asProgram && name != asReference {
 			os.Unsetenv(name)
 		}
 	}
 	if os.Getenv(asProgram) != "" {
 		os.Unsetenv(asProgram)
 		main()
+	}
+	if os.Getenv(asReference) != "" {
+		runReference()
 	}
 	goleak.VerifyTestMain(m)
 }
