@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -151,7 +153,11 @@ func TestMessageCostsLittleMoreThanAtARelayWithoutChecks(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("CPU time of a process is read from /proc")
 	}
-	const most, rounds = 4, 3
+	const rounds = 3
+	most := 3.0
+	if underRace() { // which costs most where most is ours, and not the system's
+		most = 9
+	}
 	relayAddr, relayPID := startProgram(t, asReference)
 	addr, pid := startProgram(t, asProgram, "serve", "--dev", "--listen=127.0.0.1:0", "--limit-rate=0", "--limit-joins=0", "--log-level=warn")
 	cost := func(addr string, pid int) (seconds, messages float64) {
@@ -170,8 +176,14 @@ func TestMessageCostsLittleMoreThanAtARelayWithoutChecks(t *testing.T) {
 		}
 	}
 	relay, beckon := took[0]*1e6/messages[0], took[1]*1e6/messages[1]
-	t.Logf("CPU per message: %.2f us, of a relay without checks %.2f us, ratio %.2f", beckon, relay, beckon/relay)
+	t.Logf("CPU per message: %.2f us, of a relay without checks %.2f us, ratio %.2f, at most %v", beckon, relay, beckon/relay, most)
 	if beckon > most*relay {
-		t.Errorf("a message costs %.2f times what it does at a relay without checks, it may %d times", beckon/relay, most)
+		t.Errorf("a message costs %.2f times what it does at a relay without checks, it may %v times", beckon/relay, most)
 	}
+}
+
+// underRace reports whether this is a build with the race detector.
+func underRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
