@@ -7,6 +7,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestPageWithoutTLSIsNotTheServersOwnWhereTLSEndsHere(t *testing.T) {
@@ -23,6 +24,7 @@ func TestPageWithoutTLSIsNotTheServersOwnWhereTLSEndsHere(t *testing.T) {
 }
 
 func TestOriginIsAllowedOnlyWhenItIsTheSameHostOrListed(t *testing.T) {
+	threat.Row(t, 10, 0)
 	listed := bridge.Origins{Allowed: []string{"https://good.example", "http://10.0.0.5:8000", "capacitor://app"}}
 	for _, c := range []struct {
 		host    string

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 func TestWhoIsOverTheBudgetIsSlowedDownThenToldThenCut(t *testing.T) {
+	threat.Row(t, 16, 0)
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, Config{Rate: 50, Burst: 200})
 		bob := b.open(t, peerOf("bob", "garage")).join("garage")
@@ -63,6 +65,7 @@ func TestWhoKeepsToTheBudgetIsNeverRefused(t *testing.T) {
 }
 
 func TestJoinsHaveABudgetOfTheirOwn(t *testing.T) {
+	threat.Row(t, 17, 0)
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, Config{Joins: 10, MaxRooms: -1})
 		start := time.Now()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // inProc is a session without a socket, for tests on fake time.
@@ -103,6 +104,7 @@ func newBroker(t *testing.T, c Config) *Broker {
 }
 
 func TestConnectionEndsWithItsCredentialsUnlessTheyAreRenewed(t *testing.T) {
+	threat.Row(t, 9, 0)
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, Config{})
 		bob := b.open(t, peerOf("bob", "garage")).join("garage")
@@ -146,6 +148,7 @@ func TestPeerThatComesBackWithNewCredentialsWithinTheGraceIsNotSeenToGo(t *testi
 }
 
 func TestRevokedAccountIsGoneAtOnceAndItsHeldMessagesWithIt(t *testing.T) {
+	threat.Row(t, 7, 0)
 	synctest.Test(t, func(t *testing.T) {
 		var revoked atomic.Bool
 		b := newBroker(t, Config{Still: func(id topics.Identity) (topics.Identity, error) {
@@ -176,6 +179,7 @@ func TestRevokedAccountIsGoneAtOnceAndItsHeldMessagesWithIt(t *testing.T) {
 }
 
 func TestNarrowerGrantsTakeRoomsAndSubscriptions(t *testing.T) {
+	threat.Row(t, 7, 0)
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, Config{})
 		bob := b.open(t, peerOf("bob", "garage", "attic"))

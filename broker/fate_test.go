@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 	paho5 "github.com/eclipse/paho.golang/paho"
 )
 
@@ -119,6 +120,7 @@ func TestPublishOutsideTheRoomsIsRefusedByReasonCodeAlone(t *testing.T) {
 }
 
 func TestRefusedQoS2PublishLeavesNothingBehind(t *testing.T) {
+	threat.Row(t, 23, 0)
 	s := serve(t, Config{})
 	five := s.client5(t, "five").subscribe(inbox("garage", "five"))
 	five.until("rtc/v1/garage/to/five/_ hello")

@@ -18,6 +18,8 @@ import (
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // What is wrong with mochi-mqtt 2.7.9, what stands in front of it, and the test
@@ -124,6 +126,7 @@ func TestTruncatedSubscribeEndsItsOwnConnectionOnly(t *testing.T) {
 // The guard lets nothing through that makes mochi panic; if something ever does,
 // it ends that connection only.
 func TestPanicOfTheEngineEndsItsOwnConnectionOnly(t *testing.T) {
+	threat.Row(t, 13, threat.TCP3)
 	s := serve(t, Config{})
 	birds := newCanary(t, s)
 	clients := s.engine.Clients.Len()
@@ -177,6 +180,7 @@ func TestCloseDoesNotWaitForAConnectionThatSaysNothing(t *testing.T) {
 }
 
 func TestClaimedLengthAllocatesNothing(t *testing.T) {
+	threat.Row(t, 14, threat.TCP3)
 	s := serve(t, Config{})
 	conn := s.dial(t)
 	send(t, conn, []byte{0x10, 0xff, 0xff, 0xff, 0x7f})
@@ -184,6 +188,7 @@ func TestClaimedLengthAllocatesNothing(t *testing.T) {
 }
 
 func TestForeignLastWillIsRefusedAtConnect(t *testing.T) {
+	threat.Row(t, 5, threat.TCP5)
 	s := serve(t, Config{Grace: soon})
 	watch := s.client5(t, "observer").subscribe("rtc/v1/#")
 	birds := newCanary(t, s)
@@ -222,6 +227,7 @@ func TestForeignLastWillIsRefusedAtConnect(t *testing.T) {
 }
 
 func TestSomebodyElsesClientIDTakesNothingFromThem(t *testing.T) {
+	threat.Row(t, 4, threat.TCP5)
 	s := serve(t, Config{Authenticate: accounts})
 	cam := s.client5(t, "same-id", as("cam1"))
 	cam.name = "cam1"
@@ -238,6 +244,7 @@ func TestSomebodyElsesClientIDTakesNothingFromThem(t *testing.T) {
 }
 
 func TestStalledReceiverStopsNobodyAndIsCutOff(t *testing.T) {
+	threat.Row(t, 19, threat.TCP5)
 	s := serve(t, Config{Queue: 64 << 10, Write: 4 * time.Second, Logger: slog.New(slog.DiscardHandler)})
 	stalled := s.dial(t)
 	send(t, stalled, connect5("stalled", ""))
@@ -486,6 +493,7 @@ func TestClientWithoutAnIDNeedsACleanSessionIn311(t *testing.T) {
 }
 
 func TestSecretsOfPacketsAreNotLogged(t *testing.T) { // fault 22
+	threat.Row(t, 24, 0)
 	withPassword := packet(0x10, text("MQTT"), []byte{4, 0xC2, 0, 60}, text("x"), text("mallory"), text("hunter2"))
 	var tooMany []byte // without a PUBREL, which mochi logs whole
 	for id := range 1025 {

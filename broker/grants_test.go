@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 	paho5 "github.com/eclipse/paho.golang/paho"
 )
 
@@ -53,6 +54,7 @@ func TestConnectIsRefusedWithItsReason(t *testing.T) {
 }
 
 func TestSubscriptionWiderThanTheGrantIsRefusedAndCarriesNothing(t *testing.T) {
+	threat.Row(t, 1, threat.TCP)
 	s := serve(t, Config{Authenticate: accounts})
 	cam := s.client5(t, "c", as("cam1"))
 	cam.name = "cam1"
@@ -90,6 +92,7 @@ func TestSubscriptionWiderThanTheGrantIsRefusedAndCarriesNothing(t *testing.T) {
 // snooping filters as each kind of account, in both versions of MQTT, while
 // there is something to see, live and retained. What is refused carries nothing.
 func TestSnoopingFiltersCarryNothingOverTheWire(t *testing.T) {
+	threat.Row(t, 1, threat.TCP)
 	table, err := os.ReadFile("../topics/testdata/snooping_filters.txt")
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	paho3 "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // soon is a grace that tests wait for; long is one that must not pass.
@@ -212,6 +214,7 @@ func TestTakeoverInOneRoomLeavesTheOthers(t *testing.T) {
 }
 
 func TestThreeHundredTakeoversLeaveExactlyOneAlive(t *testing.T) {
+	threat.Row(t, 4, threat.TCP3)
 	s := serve(t, Config{Grace: long})
 	bob := s.client3(t, "bob").subscribe(inbox("garage", "bob"))
 	const racers = 300

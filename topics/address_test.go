@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestTopicsAreTakenApartAndPutTogether(t *testing.T) {
@@ -40,6 +42,7 @@ func TestTopicsAreTakenApartAndPutTogether(t *testing.T) {
 }
 
 func TestMalformedTopicsAreRefused(t *testing.T) {
+	threat.Row(t, 21, 0)
 	long := strings.Repeat("x", MaxName+1)
 	for _, topic := range []string{
 		"", "/", "//", "garage", "garage/", "/garage", "garage//",

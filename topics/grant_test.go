@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // rights is the table of PROTOCOL.md, section 2, with me for oneself and d for
@@ -51,6 +53,7 @@ func inRoom(a Address) string {
 }
 
 func TestEveryRoleMayDoWhatTheContractSaysAndNothingElse(t *testing.T) {
+	threat.Row(t, 3, 0)
 	for role, can := range rights {
 		for _, room := range []string{"a", "a*", "*", "b", "A", "", "a**", "ab*"} {
 			id := Identity{Name: "me", Grants: []Grant{{Room: room, Role: roleOf[role], Of: "d"}}}
@@ -88,6 +91,7 @@ func TestEveryRoleMayDoWhatTheContractSaysAndNothingElse(t *testing.T) {
 }
 
 func TestWhatMayBeSubscribedShowsNothingBeyondTheGrant(t *testing.T) {
+	threat.Row(t, 1, 0)
 	for role := range rights {
 		id := Identity{Name: "me", Grants: []Grant{{Room: "a", Role: roleOf[role], Of: "d"}}}
 		for _, text := range filters {
@@ -120,6 +124,7 @@ func snoops(t *testing.T) (rows []struct{ granted, filter string }) {
 }
 
 func TestSnoopingFiltersAreRefusedUnlessTheyAreWithinTheGrant(t *testing.T) {
+	threat.Row(t, 1, 0)
 	refused := 0
 	for _, tt := range snoops(t) {
 		for who, grants := range map[string][]Grant{

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 var toCam1 = Address{Room: "garage", Kind: Direct, Dst: "cam1", Src: "alice"}
@@ -62,6 +64,7 @@ func TestICEIsAskedOfTheServerOnly(t *testing.T) {
 func nest(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 
 func TestMalformedMessagesAreRefusedAndTheSenderIsToldWhich(t *testing.T) {
+	threat.Row(t, 25, 0)
 	for _, tt := range []struct {
 		payload string
 		says    string // a part of the text

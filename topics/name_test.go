@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // plain is the rule of PROTOCOL.md, section 1, as it is written there.
@@ -46,6 +48,7 @@ func TestOddNamesAreRefusedAndShownHarmlessly(t *testing.T) {
 }
 
 func TestOddNamesAreRefusedInEveryLevelOfATopicOrFilter(t *testing.T) {
+	threat.Row(t, 20, 0)
 	for _, name := range oddNames {
 		for _, form := range []string{"%s/peers/cam1", "garage/peers/%s", "garage/all/%s", "garage/wake/%s", "garage/to/%s/cam1", "garage/to/cam1/%s"} {
 			topic := "rtc/v1/" + strings.ReplaceAll(form, "%s", name)

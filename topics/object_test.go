@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // decode reads an object with encoding/json: the names and the texts of the
@@ -118,6 +120,7 @@ var oddObjects = []string{
 }
 
 func TestObjectsAreReadAsEncodingJSONReadsThem(t *testing.T) {
+	threat.Row(t, 25, 0)
 	for _, text := range oddObjects {
 		checkMembers(t, []byte(text))
 	}

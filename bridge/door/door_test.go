@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
@@ -83,6 +85,7 @@ func TestTLSWithoutACertificateIsClosedAndTheLogSaysWhatIsNeeded(t *testing.T) {
 }
 
 func TestTLSBefore12AndHTTP2OnlyClientsAreRefused(t *testing.T) {
+	threat.Row(t, 28, 0)
 	addr := listen(t, start(t, Config{TLS: serverTLS()}))
 	old := clientTLS()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
@@ -95,6 +98,7 @@ func TestTLSBefore12AndHTTP2OnlyClientsAreRefused(t *testing.T) {
 
 // Each says a little, and some more every second.
 func TestConnectionThatDoesNotGetToThePointIsClosedTenSecondsAfterAccept(t *testing.T) {
+	threat.Row(t, 15, 0)
 	for name, says := range map[string]struct{ first, more string }{
 		"silence":           {},
 		"half TLS hello":    {"\x16\x03\x01\x02\x00", "\x00"},
@@ -157,6 +161,7 @@ func TestConnectionWhoseFirstByteIsLateHasNoMoreTime(t *testing.T) {
 }
 
 func TestRequestBodyThatDripsIsGivenUp(t *testing.T) {
+	threat.Row(t, 15, threat.HTTP)
 	synctest.Test(t, func(t *testing.T) {
 		d := start(t, Config{})
 		p := newPipes()
@@ -205,6 +210,7 @@ func TestAdmittedConnectionKeepsTheDeadlineOfItsUser(t *testing.T) {
 }
 
 func TestAcceptErrorsAreTriedAgainWithPauses(t *testing.T) {
+	threat.Row(t, 32, 0)
 	synctest.Test(t, func(t *testing.T) {
 		var log logs
 		d := start(t, Config{Logger: log.logger()})
@@ -237,6 +243,7 @@ func TestAcceptErrorsAreTriedAgainWithPauses(t *testing.T) {
 }
 
 func TestConnectionsThatAreNotAdmittedAreCapped(t *testing.T) {
+	threat.Row(t, 14, 0)
 	for name, test := range map[string]struct {
 		config Config
 		from   func(i int) string
@@ -417,6 +424,7 @@ func TestPanicInAHandlerIsLoggedAndTheServerLives(t *testing.T) {
 }
 
 func TestHeaderLongerThan16KiBIsRefused(t *testing.T) {
+	threat.Row(t, 14, threat.HTTP)
 	c := dial(t, listen(t, start(t, Config{})))
 	go fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", strings.Repeat("y", 17<<10))
 	r, err := http.ReadResponse(bufio.NewReader(c), nil)

@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/beckon-rtc/beckon/bridge/ws"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // onFakeTime runs test in a bubble, with a door over pipes.
@@ -19,6 +20,7 @@ func onFakeTime(t *testing.T, set func(*ws.Config), test func(*testing.T, *house
 }
 
 func TestWithoutAJoinTheConnectionEndsAfterTenSecondsWith4510(t *testing.T) {
+	threat.Row(t, 15, threat.JSON)
 	onFakeTime(t, nil, func(t *testing.T, h *house) {
 		start := time.Now()
 		c := h.dial(t)
@@ -95,6 +97,7 @@ func TestHowAClientClosesSaysWhetherItLeft(t *testing.T) {
 }
 
 func TestAStalledReceiverIsCutWith4008AndOthersAreUnaffected(t *testing.T) {
+	threat.Row(t, 19, threat.JSON)
 	onFakeTime(t, nil, func(t *testing.T, h *house) {
 		alice, bob := h.join(t, "alice"), h.join(t, "bob")
 		alice.want(`"peer":"bob"`)
@@ -176,6 +179,7 @@ func TestFramesThatWaitTogetherLeaveInOneWrite(t *testing.T) {
 }
 
 func TestAFloodOfPingsIsAnsweredOnce(t *testing.T) {
+	threat.Row(t, 12, threat.JSON)
 	onFakeTime(t, nil, func(t *testing.T, h *house) {
 		alice := h.join(t, "alice")
 		var pongs []string
@@ -256,6 +260,7 @@ func TestWhoGoesWhenToldKeepsItsCalls(t *testing.T) {
 }
 
 func TestAMessageThatTricklesInDoesNotKeepAConnection(t *testing.T) {
+	threat.Row(t, 15, threat.JSON)
 	onFakeTime(t, nil, func(t *testing.T, h *house) {
 		alice := h.join(t, "alice")
 		start := time.Now()

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // authority is a CA, or anyone who acts as one.
@@ -151,6 +152,7 @@ func withRawURIs(uris ...string) func(*x509.Certificate) {
 // THREATS.md, row 28. To add a certificate, add a row: what the handshake and
 // then the login make of it, "" for who gets in as cam1.
 func TestClientCertificates(t *testing.T) {
+	threat.Row(t, 28, 0)
 	ca, other := newCA(t, "Our CA"), newCA(t, "Our CA")
 	between := ca.ca(t, "Workshop")
 	revokedBetween := ca.ca(t, "Closed workshop")
@@ -388,6 +390,7 @@ func TestCRLsAreTakenIfTheCASignedThem(t *testing.T) {
 }
 
 func TestRevokedCertificateIsOffAfterReload(t *testing.T) {
+	threat.Row(t, 28, 0)
 	ca := newCA(t, "CA")
 	cam := ca.named(t, "cam1")
 	next := time.Now().Add(day)

@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // FuzzToken holds that no token gets in but one that was signed, and that one
 // that was says what it says.
 func FuzzToken(f *testing.F) {
+	threat.Row(f, 8, 0)
 	now := newClock()
 	a := &Auth{Config: Config{Now: now.Now}}
 	k, err := parseKey([]byte(tokenSecret))

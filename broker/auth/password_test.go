@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestHashIsReadAsItWasWritten(t *testing.T) {
@@ -68,6 +69,7 @@ func TestBrokenHashesAreRefused(t *testing.T) {
 }
 
 func TestUnknownNameAndWrongPasswordAreOne(t *testing.T) {
+	threat.Row(t, 29, 0)
 	users := file(t, "users.yaml", account("cam1")+account("cam2"))
 	a := newAuth(t, Config{Users: users, Logins: -1})
 	var texts []string
@@ -84,6 +86,7 @@ func TestUnknownNameAndWrongPasswordAreOne(t *testing.T) {
 }
 
 func TestUnknownNameTakesAsLongAsWrongPassword(t *testing.T) {
+	threat.Row(t, 29, 0)
 	c := cost{memory: 4 << 10, time: 2, threads: 1}
 	users := file(t, "users.yaml", "- name: cam1\n  rooms: garage\n  password: "+newHash(password, c).String()+"\n")
 	a := newAuth(t, Config{Users: users, Logins: -1})
@@ -133,6 +136,7 @@ func TestCertificateAccountCannotLogInByPassword(t *testing.T) {
 }
 
 func TestFewHashAtOnceFewWaitTheRestAreToldToComeBack(t *testing.T) {
+	threat.Row(t, 29, 0)
 	p := newHasher()
 	slots := max(1, runtime.NumCPU()/2)
 	if cap(p.slots) != slots {

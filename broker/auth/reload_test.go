@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestReloadKeepsWhatWasThereOnAMistake(t *testing.T) {
+	threat.Row(t, 33, 0)
 	users, key := file(t, "users.yaml", account("cam1")+account("cam2")), file(t, "key", tokenSecret)
 	a := newAuth(t, Config{Users: users, JWTKey: key})
 	id := a.lets(byName("cam1", password))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func from(address, name, password string) topics.Credentials {
@@ -21,6 +22,7 @@ func throttled(t *testing.T) (*subject, *clock) {
 }
 
 func TestAddressThatGuessesIsStoppedBeforeAnyHash(t *testing.T) {
+	threat.Row(t, 29, 0)
 	a, now := throttled(t)
 	for i := range 10 {
 		a.refuses(from("198.51.100.7", fmt.Sprint("guess", i), "x"), topics.Unauthorized, "name or password wrong")
@@ -40,6 +42,7 @@ func TestAddressThatGuessesIsStoppedBeforeAnyHash(t *testing.T) {
 }
 
 func TestNameThatIsGuessedAtIsStoppedFromAnyAddressButItsOwn(t *testing.T) {
+	threat.Row(t, 29, 0)
 	a, _ := throttled(t)
 	a.lets(from("203.0.113.1", "cam1", password))
 	for i := range 10 {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -123,6 +124,7 @@ func claiming(now time.Time, changes ...string) string {
 // THREATS.md, row 8. To add a token, add a row: which keys are configured, the
 // token, and what the refusal must say ("" for one that is taken).
 func TestTokensAreTakenOrRefused(t *testing.T) {
+	threat.Row(t, 8, 0)
 	r := ring()
 	secret := []byte(tokenSecret)
 	now := newClock().Now()

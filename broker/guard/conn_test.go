@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"testing"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestDisconnectIsRememberedAndNothingFollowsIt(t *testing.T) {
@@ -36,6 +38,7 @@ func TestPacketsAreReadOneByOneBeforeAdmit(t *testing.T) {
 }
 
 func TestLittleIsTakenBeforeAdmit(t *testing.T) {
+	threat.Row(t, 14, 0)
 	t.Run("a packet", func(t *testing.T) {
 		p := wired(t, Limits{})
 		p.send(`10 FF7F`)

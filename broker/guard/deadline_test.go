@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestSilentConnectionIsCutWhenTheHandshakeTimeIsOver(t *testing.T) {
@@ -21,6 +23,7 @@ func TestSilentConnectionIsCutWhenTheHandshakeTimeIsOver(t *testing.T) {
 }
 
 func TestNothingExtendsTheHandshake(t *testing.T) {
+	threat.Row(t, 15, 0)
 	for _, cut := range []int{1, 2, 8, 15} {
 		synctest.Test(t, func(t *testing.T) {
 			start, p := time.Now(), piped(t, Limits{})
@@ -65,6 +68,7 @@ func TestDeadlineSetBeforeAdmitHoldsAfterIt(t *testing.T) {
 }
 
 func TestDrippedPacketIsCutThoughKeepAliveIsLong(t *testing.T) {
+	threat.Row(t, 15, 0)
 	synctest.Test(t, func(t *testing.T) {
 		p := piped(t, Limits{}).join(connect4)
 		p.SetDeadline(time.Now().Add(time.Hour))

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // script is a connection on which the client sends the given pieces and leaves.
@@ -53,6 +55,7 @@ func replay(pieces [][]byte, window func() int) (out []byte, err error) {
 }
 
 func FuzzConn(f *testing.F) {
+	threat.Row(f, 13, 0)
 	for _, p := range packets {
 		connect := ""
 		switch p.version {
@@ -94,6 +97,7 @@ func reasonOf(err error) any {
 }
 
 func FuzzCheck(f *testing.F) {
+	threat.Row(f, 13, 0)
 	for _, p := range packets {
 		f.Add(p.version, assemble(f, p.packet))
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 const (
@@ -213,6 +215,7 @@ var packets = []struct {
 }
 
 func TestPacketsAreHeldToTheStandard(t *testing.T) {
+	threat.Row(t, 13, 0)
 	for _, p := range packets {
 		t.Run(fmt.Sprintf("%d %s", p.version, p.name), func(t *testing.T) {
 			if got := verdict(t, p.version, assemble(t, p.packet)); got != p.reason {
@@ -261,6 +264,7 @@ func TestNegativeLimitsAreNone(t *testing.T) {
 }
 
 func TestViolationNeverShowsPasswordOrPayload(t *testing.T) {
+	threat.Row(t, 24, 0)
 	for _, line := range []string{
 		c4 + `C2 003C "cam" "u" "s3cret" 00`,
 		c5 + `C6 003C [] "cam" [] "w/#" "s3cret" "u" "s3cret"`,

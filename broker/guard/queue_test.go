@@ -9,9 +9,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestStalledReceiverNeverBlocksWriteAndIsCut(t *testing.T) {
+	threat.Row(t, 19, 0)
 	synctest.Test(t, func(t *testing.T) {
 		start, p := time.Now(), piped(t, Limits{}).join(connect5)
 		packet := make([]byte, 2048)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestAcknowledgementsAreTakenOut(t *testing.T) {
@@ -50,6 +52,7 @@ func TestWhatCameBeforeAViolationIsHandedOn(t *testing.T) {
 }
 
 func TestClaimedLengthCostsNothing(t *testing.T) {
+	threat.Row(t, 14, 0)
 	l := Limits{Unauthenticated: -1, Packet: -1}
 	header := []byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F, 0}
 	var before, after runtime.MemStats

@@ -7,9 +7,11 @@ import (
 
 	"github.com/beckon-rtc/beckon/broker/turn/coturn"
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestCoturnTakesTheCredentialsUntilTheyEnd(t *testing.T) {
+	threat.Row(t, 26, 0)
 	at := coturn.Start(t, secret)
 	now := time.Now()
 	servers, err := New(Config{URLs: []string{"turn:" + at}, Secret: []byte(secret), Now: func() time.Time { return now }})

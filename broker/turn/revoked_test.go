@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // told starts a server, with Servers that let it know whom they tell credentials.
@@ -20,6 +22,7 @@ func told(t *testing.T) (*Server, *Servers, *clock, *diary) {
 func isAlice(name string) bool { return name == "alice" }
 
 func TestCredentialsOfARevokedIdentityAreRefusedAndNewOnesAreNot(t *testing.T) {
+	threat.Row(t, 26, 0)
 	s, servers, now, _ := told(t)
 	user, credential := login(servers, "alice")
 	if err := dial(t, "udp", s.at(), user, credential).allocate(t); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 	"github.com/pion/logging"
 	pion "github.com/pion/turn/v5"
 )
@@ -245,6 +246,7 @@ func TestRelaysBehindANATReachEachOther(t *testing.T) {
 }
 
 func TestForeignCredentialsAreRefused(t *testing.T) {
+	threat.Row(t, 26, 0)
 	const (
 		forged  = "the credentials are not of this server's secret"
 		ended   = "the credentials have ended"
@@ -289,6 +291,7 @@ func TestForeignCredentialsAreRefused(t *testing.T) {
 }
 
 func TestEndedCredentialsKeepARelayButMakeNone(t *testing.T) {
+	threat.Row(t, 26, 0)
 	s, servers, now, _ := start(t)
 	alice, bob := joined(t, s, servers, "udp", "tcp")
 	user, credential := login(servers, "alice")
@@ -310,6 +313,7 @@ func TestEndedCredentialsKeepARelayButMakeNone(t *testing.T) {
 }
 
 func TestIdentitiesAndTheServerHaveSoManyRelays(t *testing.T) {
+	threat.Row(t, 26, 0)
 	s, servers, _, log := start(t, func(c *ListenConfig) { c.MaxPerIdentity, c.MaxRelays = 2, 3 })
 	allocate := func(name, network string) (*client, error) {
 		user, credential := login(servers, name)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 const (
@@ -137,6 +138,7 @@ func (s *site) member(t testing.TB, at entrance, user, password string) *caller 
 var oneOfEach = []entrance{mqtt3TCP, mqtt5TCP, jsonWS, mqtt5WS, mqtt5TLS, jsonWSS}
 
 func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
+	threat.Row(t, 29, threat.TCP|threat.TLS5|threat.WS5|threat.JSON)
 	s := startSite(t, "--users="+usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd}), "--limit-logins=0")
 	for _, at := range oneOfEach {
 		alice := s.member(t, at, "alice", alicePwd)
@@ -158,6 +160,7 @@ func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
 }
 
 func TestRevokedCameraIsOffWithinASecond(t *testing.T) {
+	threat.Row(t, 9, threat.TCP|threat.TLS5|threat.WS5|threat.JSON)
 	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
 	s := startSite(t, "--users="+users, "--limit-logins=0")
 	full, err := os.ReadFile(users)
@@ -203,6 +206,7 @@ func TestRevokedCameraIsOffWithinASecond(t *testing.T) {
 }
 
 func TestBrokenUsersFileKeepsTheAccountsOfBefore(t *testing.T) {
+	threat.Row(t, 33, 0)
 	users := usersFile(t, map[string]string{"alice": alicePwd})
 	s := startSite(t, "--users="+users)
 	alice := s.member(t, jsonWS, "alice", alicePwd)
@@ -215,6 +219,7 @@ func TestBrokenUsersFileKeepsTheAccountsOfBefore(t *testing.T) {
 }
 
 func TestTokensEndEndsTheConnectionWithTheRightCode(t *testing.T) {
+	threat.Row(t, 9, threat.TCP|threat.TLS5|threat.WS5|threat.JSON)
 	s := startSite(t, "--jwt-key="+writeFile(t, "jwt.key", secret))
 	for _, at := range oneOfEach {
 		t.Run(at.String(), func(t *testing.T) {
@@ -281,6 +286,7 @@ func TestPlainListenerForTheNetworkIsWarnedOf(t *testing.T) {
 
 // TestBrokenAccountsDoNotStart is row 33 of THREATS.md, for who may come in.
 func TestBrokenAccountsDoNotStart(t *testing.T) {
+	threat.Row(t, 33, 0)
 	hash := auth.HashPassword(camera1)
 	good := usersFile(t, map[string]string{"alice": alicePwd})
 	key := writeFile(t, "jwt.key", secret)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // canaries are two peers who have done nothing wrong: one by MQTT, one by JSON.
@@ -106,6 +108,7 @@ func refusal(t *testing.T, conn net.Conn, connect string) byte {
 }
 
 func TestTruncatedSubscribeHurtsNobodyElse(t *testing.T) {
+	threat.Row(t, 13, threat.MQTT)
 	everyTransport(t, func(t *testing.T, _ *site, version byte, open func() net.Conn) {
 		conn := open()
 		mqttConnect(t, conn, connectAs(version, "mallory", "", "", ""))
@@ -115,6 +118,7 @@ func TestTruncatedSubscribeHurtsNobodyElse(t *testing.T) {
 }
 
 func TestSilentConnectionsHurtNobodyElse(t *testing.T) {
+	threat.Row(t, 15, threat.MQTT)
 	everyTransport(t, func(t *testing.T, s *site, version byte, open func() net.Conn) {
 		connect := connectAs(version, "mallory", "", "", "")
 		dial(t, s.MQTT)                     // not a byte
@@ -128,6 +132,7 @@ func TestSilentConnectionsHurtNobodyElse(t *testing.T) {
 }
 
 func TestForeignLastWillIsRefusedAndNeverPublished(t *testing.T) {
+	threat.Row(t, 5, threat.MQTT)
 	everyTransport(t, func(t *testing.T, _ *site, version byte, open func() net.Conn) {
 		want := map[byte]byte{4: 0x05, 5: 0x87}[version]
 		for topic, payload := range map[string]string{
@@ -148,6 +153,8 @@ func TestForeignLastWillIsRefusedAndNeverPublished(t *testing.T) {
 }
 
 func TestClientIDOfSomeoneElseGivesNoPowerOverThem(t *testing.T) {
+	threat.Row(t, 2, threat.MQTT)
+	threat.Row(t, 4, threat.MQTT)
 	everyTransport(t, func(t *testing.T, _ *site, version byte, open func() net.Conn) {
 		conn := open()
 		mqttConnect(t, conn, connectAs(version, "canary", "mallory", "", ""))
@@ -181,6 +188,7 @@ func TestClientIDOfSomeoneElseGivesNoPowerOverThem(t *testing.T) {
 }
 
 func TestGarbageHurtsNobodyElse(t *testing.T) {
+	threat.Row(t, 13, threat.MQTT)
 	random := rand.NewChaCha8([32]byte{7})
 	everyTransport(t, func(t *testing.T, _ *site, version byte, open func() net.Conn) {
 		for n := range 20 {
@@ -215,6 +223,7 @@ func TestGarbageHurtsNobodyElse(t *testing.T) {
 }
 
 func TestBadFramesHurtNobodyElse(t *testing.T) {
+	threat.Row(t, 12, threat.JSON)
 	s := startSite(t)
 	c := startCanaries(t, s)
 	long := func(n int) string { return `{"type":"msg","to":"bird","data":"` + strings.Repeat("x", n) + `"}` }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // flagsOf lists the flags of serve.
@@ -188,6 +190,7 @@ func TestListenHasDefaultsThatDevNarrowsToLoopback(t *testing.T) {
 }
 
 func TestBrokenConfigurationDoesNotStartAndSaysWhatIsWrong(t *testing.T) {
+	threat.Row(t, 33, 0)
 	cert, key := writeCertificate(t)
 	_, otherKey := writeCertificate(t)
 	garbage := writeFile(t, "garbage.pem", "garbage")

@@ -18,11 +18,13 @@ import (
 	"github.com/beckon-rtc/beckon/bridge/ws"
 	"github.com/beckon-rtc/beckon/broker"
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // TestTokensEndClosesItsConnectionAtEveryDoorOnTheSecond is on fake time: the
 // broker and the WebSocket door speak over pipes.
 func TestTokensEndClosesItsConnectionAtEveryDoorOnTheSecond(t *testing.T) {
+	threat.Row(t, 9, threat.TCP|threat.JSON)
 	const life = 10 * time.Minute
 	for name, door := range map[string]func(*testing.T, *broker.Broker, topics.Identity) string{
 		"MQTT 3.1.1: closed":        func(t *testing.T, b *broker.Broker, _ topics.Identity) string { return mqttUntilClosed(t, b, 4) },

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // roomOf makes the name of a room out of entrances.
@@ -126,6 +128,7 @@ func changed(e event) bool {
 }
 
 func TestSameNameTakesOverThroughEveryDoorAndTheOldOneIsToldAndClosed(t *testing.T) {
+	threat.Row(t, 4, threat.TCP|threat.TLS3|threat.WS3|threat.WS5|threat.JSON)
 	s := startSite(t, "--grace=1h")
 	for _, from := range mainEntrances {
 		for _, to := range []entrance{mqtt3TLS, mqtt5WSS, jsonWSS} {
@@ -315,6 +318,7 @@ func TestReadyzSaysDrainingToNewConnectionsDuringTheDrain(t *testing.T) {
 
 // A flood is slowed down, told, and cut off, and the others do not feel it.
 func TestFloodIsCutOffAtEveryKindOfDoorWhileOthersGoOn(t *testing.T) {
+	threat.Row(t, 16, threat.TCP|threat.WS3|threat.JSON)
 	s := startSite(t, "--limit-rate=50", "--limit-burst=5")
 	alice, bob := s.caller(t, jsonWS, "alice", "calm"), s.caller(t, mqtt3TCP, "bob", "calm")
 	alice.sees("bob")
@@ -345,6 +349,7 @@ func TestFloodIsCutOffAtEveryKindOfDoorWhileOthersGoOn(t *testing.T) {
 // The cap on connections that have not authenticated counts a WebSocket until its
 // first join, as it counts MQTT until its CONNACK.
 func TestWebSocketsWithoutAJoinAreUnderTheCap(t *testing.T) {
+	threat.Row(t, 14, threat.JSON)
 	const most = 5
 	s := startSite(t, fmt.Sprintf("--limit-unauthenticated=%d", most))
 	var open []*websocket.Conn

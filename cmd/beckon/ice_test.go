@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // iceOf is what a peer is told when it joins.
@@ -28,6 +29,7 @@ func iceOf(t testing.TB, s *site, at entrance, name string) (servers []topics.IC
 }
 
 func TestICEServersAreToldAtEveryDoorWithCredentialsThatEnd(t *testing.T) {
+	threat.Row(t, 26, 0)
 	s := startSite(t, "--ice-server=stun:stun.example", "--ice-server=turn:turn.example?transport=udp", "--turn-secret="+writeFile(t, "turn", "hunter2 and sixteen bytes\n"), "--turn-ttl=5m")
 	for _, at := range mainEntrances {
 		servers, ttl := iceOf(t, s, at, "alice")

@@ -21,6 +21,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // This is row 3 of THREATS.md: each of principals tries each of verbs in each
@@ -51,7 +52,7 @@ var principals = []principal{
 
 var (
 	matrixRooms = []string{"garage", "attic", "fleet-7"}
-	matrixDoors = []entrance{mqtt3TCP, mqtt5TCP, mqtt3WS, mqtt5WS, jsonWS}
+	matrixDoors = []entrance{mqtt3TCP, mqtt5TCP, mqtt3TLS, mqtt5TLS, mqtt3WS, mqtt5WS, jsonWS}
 )
 
 // verb is what is tried. Topics and filters are those inside a room, or, with a
@@ -374,6 +375,9 @@ func (m *matrix) secret(p principal) string {
 }
 
 func TestEveryoneMayDoAtEveryDoorInEveryRoomWhatTheProtocolHasAndNothingElse(t *testing.T) {
+	threat.Row(t, 1, threat.MQTT|threat.JSON)
+	threat.Row(t, 2, threat.MQTT|threat.JSON)
+	threat.Row(t, 3, threat.MQTT|threat.JSON)
 	m := startMatrix(t)
 	for _, at := range matrixDoors {
 		for _, p := range principals {

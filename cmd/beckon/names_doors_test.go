@@ -19,6 +19,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/beckon-rtc/beckon/broker/auth"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // This is row 20 of THREATS.md: names that are none, in each place where a
@@ -62,6 +63,7 @@ func inWords(t *testing.T, place, name, said string) {
 var spoken = regexp.MustCompile(`\w+ \w+ [ -~]{5,}`)
 
 func TestWrongNamesAreRefusedInEveryPlaceOfEveryDoor(t *testing.T) {
+	threat.Row(t, 20, threat.TCP|threat.JSON)
 	s := startSite(t, "--log-level=info") // else it says too much when the test fails
 	c := startCanaries(t, s)
 	observer := s.wire(t, "tcp", 5)
@@ -259,6 +261,7 @@ func signedWith(secret, claims string) string {
 }
 
 func TestWrongNamesAreRefusedInTokens(t *testing.T) {
+	threat.Row(t, 20, 0)
 	s := startSite(t, "--jwt-key="+writeFile(t, "jwt.key", namesSecret), "--limit-logins=0", "--log-level=info")
 	token := func(sub, room, role string) string {
 		return signedWith(namesSecret, fmt.Sprintf(`{"sub":%s,"room":%s,"role":%q,"exp":%d}`, sub, room, role, time.Now().Add(time.Minute).Unix()))
@@ -334,6 +337,7 @@ func (w *wire) heardUntil(topic string) []heard {
 }
 
 func TestWrongNamesAreRefusedInFilesAndCommands(t *testing.T) {
+	threat.Row(t, 20, 0)
 	hash := auth.HashPassword("hunter2 of nobody")
 	key := writeFile(t, "jwt.key", namesSecret)
 	refused := func(users string) string {

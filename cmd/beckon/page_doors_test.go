@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 func TestPageAndProbesAreServedWithAndWithoutTLSWhereMQTTIs(t *testing.T) {
@@ -67,6 +69,7 @@ func TestPageAndProbesAreServedWithAndWithoutTLSWhereMQTTIs(t *testing.T) {
 }
 
 func TestWhichPagesMayConnectIsTheSameAtEveryWebSocket(t *testing.T) {
+	threat.Row(t, 10, threat.WS|threat.JSON)
 	s := startSite(t, "--origin=https://app.example")
 	for _, c := range []struct {
 		header http.Header

@@ -25,6 +25,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // This is row 24 of THREATS.md: a server that is full of secrets, in whose log
@@ -543,6 +544,7 @@ func (s *secretive) reload(users string) {
 
 // TestNoSecretIsInTheLogOrInAnyAnswer is about a whole server.
 func TestNoSecretIsInTheLogOrInAnyAnswer(t *testing.T) {
+	threat.Row(t, 24, threat.TCP|threat.WS|threat.JSON|threat.HTTP)
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
 			s, users := startSecretive(t, format)
@@ -574,6 +576,7 @@ func TestNoSecretIsInTheLogOrInAnyAnswer(t *testing.T) {
 // TestNoSecretIsInWhatCommandsSay is about all that a command says, but for the
 // token of token and the password of passwd --generate, on standard output.
 func TestNoSecretIsInWhatCommandsSay(t *testing.T) {
+	threat.Row(t, 24, 0)
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	withUser := func(address string) string {

@@ -22,6 +22,8 @@ import (
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/crypto/acme"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // presented is the certificate that the server shows.
@@ -107,6 +109,7 @@ func (s *testServer) awaitShown(t testing.TB, words string, meanwhile func()) {
 }
 
 func TestTLS11IsRefused(t *testing.T) {
+	threat.Row(t, 28, 0)
 	cert, key := writeCertificate(t)
 	s := startServer(t, "--tls-cert="+cert, "--tls-key="+key)
 	if _, err := presented(t, s.MQTT, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); err == nil {
@@ -259,6 +262,7 @@ func (a authority) revoke(t testing.TB, serials ...int64) string {
 }
 
 func TestClientCertificateLogsInAtEveryDoorOfTLS(t *testing.T) {
+	threat.Row(t, 28, threat.TLS|threat.JSON)
 	ca := newAuthority(t)
 	users := usersFile(t, map[string]string{"cam1": "", "alice": alicePwd})
 	crl := writeFile(t, "crl.pem", ca.revoke(t))
@@ -365,6 +369,7 @@ func TestACMEChallengeByHTTPIsForPort80AndPassesTLSOnly(t *testing.T) {
 
 // TestBrokenTLSDoesNotStart is row 33 of THREATS.md, for TLS.
 func TestBrokenTLSDoesNotStart(t *testing.T) {
+	threat.Row(t, 33, 0)
 	cert, key := writeCertificate(t)
 	pair := []string{"serve", "--dev", "--tls-cert=" + cert, "--tls-key=" + key}
 	with := func(args ...string) []string { return append(pair[:4:4], args...) }

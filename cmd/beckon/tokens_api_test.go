@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/broker/auth"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // ask asks a handler.
@@ -151,6 +152,7 @@ func TestTokenRequestsAreRefusedWithTheReason(t *testing.T) {
 }
 
 func TestAllowedPageMayAskForTokens(t *testing.T) {
+	threat.Row(t, 10, threat.HTTP)
 	s, key := startShop(t, "--origin=https://app.example")
 	url := s.URL + "/api/v1/tokens"
 	answer, _ := post(t, url, `{"name":"guest-1","room":"garage"}`, "Authorization", "Bearer "+key, "Origin", "https://app.example")
