@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,8 +18,11 @@ import (
 // canaries are two peers who have done nothing wrong: one by MQTT, one by JSON.
 type canaries struct {
 	mqtt, json *caller
-	sung       int
+	sung       atomic.Int64
 }
+
+// heard is how many songs arrived.
+func (c *canaries) heard() int64 { return c.sung.Load() }
 
 func startCanaries(t *testing.T, s *site) *canaries {
 	t.Helper()
@@ -31,12 +35,12 @@ func startCanaries(t *testing.T, s *site) *canaries {
 // sing demands that everything they say arrives, and nothing else.
 func (c *canaries) sing() {
 	c.mqtt.t.Helper()
-	c.sung++
-	song := fmt.Sprintf(`{"type":"msg","data":%d}`, c.sung)
+	song := fmt.Sprintf(`{"type":"msg","data":%d}`, c.sung.Load()+1)
 	c.mqtt.send("bird", song)
 	c.json.hears("canary", song)
 	c.json.send("canary", song)
 	c.mqtt.hears("bird", song)
+	c.sung.Add(1)
 }
 
 // connectAs is a CONNECT with a last will, if topic is not "".
