@@ -506,6 +506,16 @@ func (l *line5) publish(topic, payload string, retain bool) (int, error) {
 	return int(ack.ReasonCode), nil
 }
 
+func (l *line5) publishQoS(topic, payload string, qos byte) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), atMost)
+	defer cancel()
+	ack, err := l.client.Publish(ctx, &paho5.Publish{Topic: topic, QoS: qos, Payload: []byte(payload)})
+	if ack == nil {
+		return 0, err
+	}
+	return int(ack.ReasonCode), nil
+}
+
 func (l *line5) send(room, to string, payloads ...string) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), atMost)
 	defer cancel()
