@@ -9,6 +9,7 @@ import (
 
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/beckon-rtc/beckon/topics"
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
@@ -211,6 +212,28 @@ func TestTakeoverInOneRoomLeavesTheOthers(t *testing.T) {
 	old.quiet("attic")
 	old.publish("rtc/v1/garage/all/cam1", `{"type":"msg"}`, 1) // 403, and no inbox left there to be told
 	old.quiet("attic")
+}
+
+// Its client may have sent the second half of its own join before it was told.
+func TestReplacedConnectionDoesNotTakeItsPeerBack(t *testing.T) {
+	b := newBroker(t, Config{})
+	old := b.open(t, peerOf("cam1", "garage")).join("garage")
+	young := b.open(t, peerOf("cam1", "garage")).join("garage")
+	if err := old.s.Subscribe(inbox("garage", "cam1")); err == nil {
+		t.Error("it subscribes after it was replaced")
+	}
+	presence := topics.Address{Room: "garage", Kind: topics.Presence, Src: "cam1"}
+	if err := old.s.Publish(presence, []byte(`{"online":true}`)); err == nil {
+		t.Error("it joins after it was replaced")
+	}
+	alice := b.open(t, peerOf("alice", "garage")).join("garage")
+	to := topics.Address{Room: "garage", Kind: topics.Direct, Dst: "cam1", Src: "alice"}
+	if err := alice.s.Publish(to, []byte(`{"type":"msg"}`)); err != nil {
+		t.Error(err)
+	}
+	if got := young.types(); !strings.Contains(got, "msg") {
+		t.Errorf("the newest connection got %q", got)
+	}
 }
 
 func TestThreeHundredTakeoversLeaveExactlyOneAlive(t *testing.T) {

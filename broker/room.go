@@ -51,7 +51,7 @@ func (r *room) member(s *Session) (*member, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.retired {
 		return nil, errClosed
 	}
 	if most := r.broker.MaxRooms; len(s.rooms) >= most {
@@ -203,6 +203,7 @@ func (r *room) replace(old *member) {
 	old.peer = nil
 	r.warn(old, topics.Errorf(topics.Replaced, "another connection joined %s as %s; this one is not %s any more", r.name, name, name))
 	if r.drop(old) {
+		old.session.retire()
 		old.session.receiver.end(endReplaced)
 	}
 }

@@ -35,6 +35,7 @@ type Session struct {
 	renewal *time.Timer // of its ICE servers
 	lost    *time.Timer // runs while it is suspended
 	missed  bool        // more than was kept for it
+	retired bool        // it is ending, since another took over: it enters no room any more
 	closed  bool
 }
 
@@ -256,6 +257,14 @@ func (s *Session) spendJoin(room string) *topics.Error {
 	}
 	s.mu.Unlock()
 	return s.spend(s.joins, "joins")
+}
+
+// retire has s enter no room any more. What its client had on the way when another
+// connection took over would take its peer back, and both would be ended.
+func (s *Session) retire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired = true
 }
 
 // forget takes r off the rooms of s and reports whether it was the last.
