@@ -74,6 +74,9 @@ func (s *stay) join(f *frame, wish wish, presence []byte) error {
 			s.log(slog.LevelWarn, "the presence of a failed join stays", f.room, "error", err)
 		}
 	}
+	if topics.AsError(err).Code == topics.Replaced {
+		return ending{err} // while it joined: the bus takes nothing more from it
+	}
 	return err
 }
 

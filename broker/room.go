@@ -51,8 +51,11 @@ func (r *room) member(s *Session) (*member, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.retired {
+	switch {
+	case s.closed:
 		return nil, errClosed
+	case s.retired:
+		return nil, topics.Errorf(topics.Replaced, "another connection of %s took over", s.peer)
 	}
 	if most := r.broker.MaxRooms; len(s.rooms) >= most {
 		return nil, topics.Errorf(topics.Busy, "a connection can be in %d rooms; leave one before entering %s", most, r.name)
