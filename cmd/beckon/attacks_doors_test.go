@@ -36,10 +36,10 @@ func startCanaries(t *testing.T, s *site) *canaries {
 func (c *canaries) sing() {
 	c.mqtt.t.Helper()
 	song := fmt.Sprintf(`{"type":"msg","data":%d}`, c.sung.Load()+1)
-	c.mqtt.send("bird", song)
-	c.json.hears("canary", song)
-	c.json.send("canary", song)
-	c.mqtt.hears("bird", song)
+	c.mqtt.send(c.json.name, song)
+	c.json.hears(c.mqtt.name, song)
+	c.json.send(c.mqtt.name, song)
+	c.mqtt.hears(c.json.name, song)
 	c.sung.Add(1)
 }
 
