@@ -96,7 +96,7 @@ func (b *besieged) startChoir() *choir {
 	c := &choir{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
-		tick := time.NewTicker(10 * time.Millisecond)
+		tick := time.NewTicker(25 * time.Millisecond) // within the budget of messages
 		defer tick.Stop()
 		for {
 			select {
