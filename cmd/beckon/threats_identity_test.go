@@ -267,12 +267,12 @@ func TestThreatGuessedPasswordsDoNotHoldUpSignaling(t *testing.T) {
 	b := &besieged{site: s, canaries: &canaries{mqtt: cam, json: alice}}
 	q50, q99, _ := b.quietly()
 	song := b.startChoir()
-	stop := time.Now().Add(time.Duration(times(2, 20)) * time.Second)
+	stop := time.Now().Add(time.Duration(times(1, 20)) * time.Second)
 	var guesses, answered atomic.Int64
 	schemes := []string{"tcp", "tls", "ws", "ws/json"}
 	pace := time.NewTicker(2 * time.Millisecond) // 500 a second
 	defer pace.Stop()
-	together(times(200, 400), func(i int) {
+	together(times(100, 400), func(i int) {
 		for n := i; time.Now().Before(stop); n++ {
 			<-pace.C
 			guesses.Add(1)
