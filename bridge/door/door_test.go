@@ -424,6 +424,7 @@ func TestPanicInAHandlerIsLoggedAndTheServerLives(t *testing.T) {
 }
 
 func TestHeaderLongerThan16KiBIsRefused(t *testing.T) {
+	threat.Row(t, 22, threat.HTTP)
 	threat.Row(t, 14, threat.HTTP)
 	c := dial(t, listen(t, start(t, Config{})))
 	go fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", strings.Repeat("y", 17<<10))
