@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/beckon-rtc/beckon/topics/threat"
+
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -303,6 +305,7 @@ func TestErrorAboutTheOfferIsTheAnswer(t *testing.T) {
 }
 
 func TestURLIsWhatItTakesButForeignCredentialsAreRefused(t *testing.T) {
+	threat.Row(t, 27, threat.HTTP)
 	h := build(t)
 	cam := h.device(trickles)
 	_, opened := h.opened(cam) // by peer1
@@ -358,6 +361,7 @@ func TestSameCredentialsAreTheSameIdentity(t *testing.T) {
 }
 
 func TestHundredThousandGuessesFindNoSession(t *testing.T) {
+	threat.Row(t, 27, threat.HTTP)
 	h := build(t)
 	cam := h.device(trickles)
 	_, opened := h.opened(cam)

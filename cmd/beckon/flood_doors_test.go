@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // flood is one address that connects over and over.
@@ -60,6 +62,7 @@ func (f *flood) once(addr, hello string) {
 }
 
 func TestFloodOfConnectionsFromOneAddressKeepsNobodyElseOut(t *testing.T) {
+	threat.Row(t, 18, threat.MQTT|threat.JSON|threat.HTTP)
 	const perSecond = 20
 	s := startSite(t, "--trusted-proxy=127.0.0.1", fmt.Sprint("--limit-connects-per-address=", perSecond), "--log-level=info")
 	begin := time.Now()
@@ -85,6 +88,7 @@ func TestFloodOfConnectionsFromOneAddressKeepsNobodyElseOut(t *testing.T) {
 }
 
 func TestIdentityThatFlapsIsBannedAtEveryDoorAndStaysConnected(t *testing.T) {
+	threat.Row(t, 18, threat.MQTT|threat.JSON)
 	s := startSite(t, "--limit-connects-per-identity=1", "--trusted-proxy=127.0.0.1")
 	cam := s.caller(t, mqtt5TCP, "cam1", "garage")
 	for range 9 {

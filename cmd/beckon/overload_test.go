@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/beckon-rtc/beckon/topics/threat"
+
 	"github.com/gorilla/websocket"
 )
 
@@ -140,6 +142,7 @@ func (s *site) recovers(t *testing.T) {
 }
 
 func TestServerThatRunsOutOfDescriptorsRefusesAndRecovers(t *testing.T) {
+	threat.Row(t, 32, threat.TCP|threat.JSON|threat.HTTP)
 	s := startChild(t, "ulimit -n 160")
 	pair := startCanaries(t, s)
 	in := s.fill(t, 160)
@@ -154,6 +157,7 @@ func TestServerThatRunsOutOfDescriptorsRefusesAndRecovers(t *testing.T) {
 }
 
 func TestServerThatRunsOutOfMemoryRefusesAndRecovers(t *testing.T) {
+	threat.Row(t, 32, threat.TCP|threat.JSON|threat.HTTP)
 	s := startChild(t, "export GOMEMLIMIT=24MiB")
 	pair := startCanaries(t, s)
 	in := s.fill(t, 5000)
@@ -191,6 +195,7 @@ func (s *site) stall(t *testing.T, name string, json bool) net.Conn {
 }
 
 func TestServerWhoseQueuesAreFullRefusesAndRecovers(t *testing.T) {
+	threat.Row(t, 32, threat.TCP|threat.JSON|threat.HTTP)
 	s := startSite(t, "--limit-queues=128KiB", "--log-level=info")
 	pair := startCanaries(t, s)
 	talker := s.caller(t, jsonWS, "talker", "yard")

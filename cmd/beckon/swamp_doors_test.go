@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/beckon-rtc/beckon/topics/threat"
+
 	"github.com/gorilla/websocket"
 )
 
@@ -38,6 +40,7 @@ var swamps = []struct {
 }
 
 func TestFloodOfFramesThatAreNoMessagesIsSlowedToldAndCutAndFeltByNobody(t *testing.T) {
+	threat.Row(t, 16, threat.TCP|threat.WS|threat.JSON)
 	s := startSite(t, "--limit-rate=50", "--log-level=info")
 	quick := s.caller(t, mqtt5TCP, "quick", "calm")
 	slow := s.caller(t, mqtt3TCP, "slow", "calm")

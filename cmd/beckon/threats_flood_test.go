@@ -15,9 +15,9 @@ import (
 // budgetArgs are what startServer takes off for other tests: the defaults.
 var budgetArgs = []string{"--limit-rate=50", "--limit-burst=200", "--limit-joins=10"}
 
-// flood writes the same again and again until the server ends the connection, or
+// writeAgain writes the same again and again until the server ends the connection, or
 // it is time; it returns how often. The answers are read.
-func flood(conn net.Conn, one string, lasting time.Duration) int {
+func writeAgain(conn net.Conn, one string, lasting time.Duration) int {
 	defer conn.Close()
 	go io.Copy(io.Discard, conn)
 	batch := strings.Repeat(one, 20)
@@ -90,7 +90,7 @@ func TestThreatFloodIsForwardedWithinItsBudgetOnly(t *testing.T) {
 		for time.Since(start) < lasting { // whoever is cut comes back
 			conn, one := b.attacker(t, everyEntrance[i], "flood", fmt.Sprint("room", i), "sink")
 			connections[i]++
-			sent[i] += flood(conn, one, lasting-time.Since(start))
+			sent[i] += writeAgain(conn, one, lasting-time.Since(start))
 		}
 		took[i] = time.Since(start)
 	})
@@ -175,7 +175,7 @@ func TestThreatBroadcastsAndComingsAreAmplifiedWithinTheBudgetOnly(t *testing.T)
 				me := fmt.Sprint("crier", i, "-", strings.ReplaceAll(what, " ", "-")) // those of before may still be going
 				conn, _ := b.attacker(t, everyEntrance[i], me, "hall", "")
 				connections.Add(1)
-				flood(conn, strings.Join(one(everyEntrance[i], me), ""), time.Duration(times(1, 20))*time.Second)
+				writeAgain(conn, strings.Join(one(everyEntrance[i], me), ""), time.Duration(times(1, 20))*time.Second)
 			})
 			took := time.Since(start)
 			b.sing()
