@@ -2,9 +2,9 @@ package bridge
 
 import "github.com/beckon-rtc/beckon/topics"
 
-// maxTold is how many bytes of frames are remembered for a client that has a
-// connection. It is more than waits for one, so that a frame that has not left is
-// never forgotten.
+// maxTold is how many bytes of frames a client that has a connection may have been
+// told and not be known to have, but for the last frame. More is refused, as by a
+// queue that is full: a socket takes megabytes that its client never reads.
 const maxTold = 2 << 20
 
 // history is the frames that a client was told and may not have got. Each has a
@@ -15,14 +15,12 @@ type history struct {
 	size   int
 }
 
-// add adds a frame, and forgets the oldest beyond most bytes; 0: none.
-func (h *history) add(frame []byte, most int) {
+func (h *history) full() bool { return h.size >= maxTold }
+
+func (h *history) add(frame []byte) {
 	h.last++
 	h.frames = append(h.frames, frame)
 	h.size += len(frame)
-	for most > 0 && h.size > most {
-		h.forget(1)
-	}
 }
 
 // seen forgets the frames up to number n, which the client has.

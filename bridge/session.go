@@ -136,7 +136,8 @@ func (s *Session) Refuse(head []byte, err *topics.Error) {
 	s.answer(&f, err)
 }
 
-// Seen says that the client has got the first n frames that Out took.
+// Seen says that the client has got the first n frames that Out took. A door says so
+// before long, for what is not known to have arrived is remembered, up to 2 MiB.
 func (s *Session) Seen(n uint64) {
 	s.turn.Lock()
 	defer s.turn.Unlock()

@@ -164,14 +164,15 @@ func (s *stay) hear(d topics.Delivery) {
 // tell hands a frame to the connection, and remembers it until the client has it.
 // Without a connection the client gets it when it resumes.
 func (s *stay) tell(frame []byte) error {
-	most := 0
 	if s.by != nil {
+		if s.told.full() {
+			return errFull
+		}
 		if err := s.by.out(frame); err != nil && !errors.Is(err, ErrEnding) {
 			return err
 		}
-		most = maxTold
 	}
-	s.told.add(frame, most)
+	s.told.add(frame)
 	return nil
 }
 

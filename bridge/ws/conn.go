@@ -46,6 +46,7 @@ type conn struct {
 	session *bridge.Session
 	queue   queue
 	written atomic.Uint64 // frames
+	unasked int           // bytes written since the last ping; the writer's
 	pace    *bridge.Pace
 	done    chan struct{} // closed by the writer when the connection has ended
 
@@ -298,7 +299,9 @@ func (c *conn) encode(l load) error {
 		}
 		c.written.Add(1)
 	}
-	if l.ping {
+	c.unasked += l.size
+	if l.ping || c.unasked >= probeBytes {
+		c.unasked = 0
 		if err := c.ws.WriteMessage(websocket.PingMessage, strconv.AppendUint(nil, c.written.Load(), 10)); err != nil {
 			return err
 		}
@@ -343,6 +346,9 @@ func (c *conn) resumable() bool {
 // probeAfter is how long after something was written a ping asks whether it has
 // arrived, at most. What has not would be said again to the next connection.
 const probeAfter = time.Second
+
+// probeBytes is after how many bytes one asks at once.
+const probeBytes = 64 << 10
 
 func (c *conn) startProbe() {
 	c.mu.Lock()

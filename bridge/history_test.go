@@ -1,0 +1,51 @@
+package bridge
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestHistoryGivesTheFramesSinceANumberOrSaysThatItCannot(t *testing.T) {
+	h := history{last: 2} // two frames went out before
+	for i := range 5 {
+		h.add(fmt.Appendf(nil, "%d", i+3))
+	}
+	h.seen(4)
+	h.seen(3)  // old news
+	h.seen(99) // never sent
+	for n, want := range map[uint64]string{4: "[5 6 7]", 6: "[7]", 7: "[]"} {
+		if frames, ok := h.since(n); !ok || fmt.Sprintf("%s", frames) != want {
+			t.Errorf("since %d: %s, %v; want %s", n, frames, ok, want)
+		}
+	}
+	for _, n := range []uint64{0, 3, 8} {
+		if frames, ok := h.since(n); ok {
+			t.Errorf("since %d: %s", n, frames)
+		}
+	}
+	if h.size != 3 {
+		t.Errorf("%d bytes are remembered", h.size)
+	}
+}
+
+func TestFramesThatToldOfADirectMessageAreReadBack(t *testing.T) {
+	var h history
+	for _, frame := range []string{
+		`{"type":"joined","room":"garage","peer":"alice","peers":[{"peer":"bob","presence":{"online":true}}]}`,
+		`{"type":"presence","room":"garage","peer":"bob","presence":{"online":true,"from":"x"}}`,
+		`{"room":"garage","from":"bob","type":"offer","session":"k3","sdp":"v=0"}`,
+		`{"room":"attic","from":"bob","type":"msg"}`,
+		`{"room":"garage","from":"bob","all":true,"type":"msg"}`,
+		`{"room":"garage","type":"error","code":480,"reason":"offline","message":"","temporary":true}`,
+		`{"type":"ok","id":7}`,
+	} {
+		h.add([]byte(frame))
+	}
+	got := h.direct("garage", "alice")
+	if len(got) != 1 {
+		t.Fatalf("%d messages: %v", len(got), got)
+	}
+	if d := got[0]; string(d.Payload) != `{"type":"offer","session":"k3","sdp":"v=0"}` || d.Src != "bob" || d.Dst != "alice" || !d.Opens() || !d.Handed {
+		t.Errorf("%+v with %s", d, d.Payload)
+	}
+}
