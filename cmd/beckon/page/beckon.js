@@ -8,9 +8,10 @@
  *   const call = room.call("cam1");
  *   call.addEventListener("track", (event) => { video.srcObject = event.streams[0]; });
  *
- * A Beckon is a connection that comes back by itself, a Room is a place joined over it (and joined again
- * after each reconnect), a Call is one session with one peer. Calls outlive the connection: media flows from
- * peer to peer, and signaling is needed again only to restart ICE.
+ * A Beckon is a connection that comes back by itself, a Room is a place joined over it, a Call is one session
+ * with one peer. Who comes back soon resumes: nobody saw us leave, and what we missed follows in order. Later,
+ * the rooms are joined anew. Calls outlive the connection either way: media flows from peer to peer, and
+ * signaling is needed again only to restart ICE.
  *
  * Here are connect, Beckon and Room; Call is in call.js, and what they share in wire.js.
  */
@@ -23,6 +24,10 @@ export { BeckonError, Call };
 /** @typedef {import("./wire.js").Presence} Presence */
 /** @typedef {import("./wire.js").Wants} Wants */
 /** @typedef {import("./wire.js").Token} Token */
+
+/** @typedef {{frame: Message, again: boolean, sent: boolean, resolve: (m: Message) => void, reject: (e: BeckonError) => void}} Request */
+
+const patience = 30; // seconds for which the server keeps our session, unless it is set otherwise
 
 /**
  * Returns at once; the socket opens with the first join, because the server wants one within 10 s.
@@ -47,13 +52,18 @@ export class Beckon extends Emitter {
 
   /** @type {WebSocket | null} */ #socket = null;
   /** @type {Map<string, Room>} */ #rooms = new Map();
-  /** @type {Map<number, {resolve: (m: Message) => void, reject: (e: BeckonError) => void}>} */ #pending = new Map();
+  /** By id, in the order in which they were made. @type {Map<number, Request>} */ #pending = new Map();
   /** @type {Token | undefined} */ #token;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #retry;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #watchdog;
   #attempts = 0;
   #lastID = 0;
   #silence = 20; // seconds; the server names its own interval in `joined`
+  #key = ""; // of the session on this socket, from its first `joined` on
+  #count = 0; // frames that came on it; of the whole session, once it was resumed
+  #goingAway = false;
+  /** The session whose socket was lost, until it goes on or is known to be over. @type {{resume: string, seen: number, rooms: Room[]} | null} */
+  #cut = null;
   #online = () => { if (this.state === "waiting") this.#open(); };
 
   /** @param {string | URL} url @param {{token?: Token, RTCPeerConnection?: RTCConfiguration}} [options] */
@@ -79,7 +89,7 @@ export class Beckon extends Emitter {
     let room = this.#rooms.get(name);
     if (!room) {
       this.#rooms.set(name, (room = new Room(this, name, peer, presence)));
-      if (this.#socket?.readyState === WebSocket.OPEN) this.#enter([room]);
+      if (this.#socket?.readyState === WebSocket.OPEN && !this.#cut) this.#enter([room]);
       else if (this.state === "idle") this.#open();
     }
     return room._entered;
@@ -96,14 +106,26 @@ export class Beckon extends Emitter {
     this.#finish(null);
   }
 
-  /** A frame with an id: resolves with its `ok` or `joined`, rejects with its `error`. @param {Message} frame @returns {Promise<Message>} */
-  _request(frame) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return Promise.reject(disconnected("not connected"));
+  /**
+   * A frame with an id: resolves with its `ok` or `joined`, rejects with its `error`. While a session is being
+   * resumed it waits for that, unless it has to do with it (`now`). What is lost on the way to the server is
+   * rejected, or said `again`, which may be asked for in a session's pause, too.
+   * @param {Message} frame @param {{again?: boolean, now?: boolean}} [how] @returns {Promise<Message>}
+   */
+  _request(frame, { again = false, now = false } = {}) {
+    const open = this.#socket?.readyState === WebSocket.OPEN;
+    if (!open && !(again && (this.#key || this.#cut))) return Promise.reject(disconnected("not connected"));
     const id = ++this.#lastID;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject });
-      this.#write({ ...frame, id });
+      const request = { frame: { ...frame, id }, again, sent: false, resolve, reject };
+      this.#pending.set(id, request);
+      if (open && (now || !this.#cut)) this.#say(request);
     });
+  }
+
+  /** Whether the server may still have us in the room, so that we can come back to it. @param {Room} room */
+  _keeps(room) {
+    return this.#cut?.rooms.includes(room) ?? false;
   }
 
   /** Asks for a sign of life, and cuts a connection that gives none. A dead network closes no socket by itself. */
@@ -126,6 +148,9 @@ export class Beckon extends Emitter {
 
   #open() {
     clearTimeout(this.#retry);
+    if (this.#rooms.size === 0) return this.#set("idle"); // all were left meanwhile
+    this.#count = 0;
+    this.#goingAway = false;
     this.#set("connecting");
     const socket = (this.#socket = new WebSocket(this.url));
     this.#watch(10, () => this.#lost(4012, "the server cannot be reached"));
@@ -136,14 +161,65 @@ export class Beckon extends Emitter {
 
   /** @param {Room[]} rooms */
   async #enter(rooms) {
+    if (rooms.length === 0) return;
     const socket = this.#socket;
     try {
       const token = typeof this.#token === "function" ? await this.#token() : this.#token;
       if (socket !== this.#socket) return;
-      for (const room of rooms) room._enter(token).then((joined) => joined && this.#entered(joined), () => {});
+      const first = this.#cut?.rooms.find((room) => !room.ended);
+      if (this.#cut && !first) this.#anew(disconnected("the rooms of that connection were left"));
+      if (!this.#cut || !first) {
+        for (const room of rooms) room._enter(token).then((joined) => joined && this.#entered(joined), () => {});
+        return;
+      }
+      const { resume, seen } = this.#cut;
+      const joined = await first._enter(token, { resume, seen });
+      if (joined) this.#entered(joined);
+      else if (socket === this.#socket && !this.#key) this.#enter(rooms.filter((room) => !room.ended)); // by another room, then
     } catch (error) {
       if (socket === this.#socket) this.#lost(4000, `no token: ${/** @type {Error} */ (error).message}`);
     }
+  }
+
+  /** The first `joined` on a socket says whether the session goes on. @param {Message} joined */
+  #arrived({ room: name, resume, resumed, seen }) {
+    const first = !this.#key;
+    this.#key = resume ?? "";
+    if (!this.#cut || !first) return;
+    if (!resumed) {
+      this.#anew(disconnected("the session was lost with the connection"));
+      this.#enter([...this.#rooms.values()].filter((room) => room.name !== name));
+      return;
+    }
+    this.#count = seen;
+    for (const room of this.#cut.rooms) {
+      if (!room.ended) room._resumed();
+      else if (!this.#rooms.has(room.name)) this._request({ type: "leave", room: room.name }, { again: true }).catch(() => {});
+    }
+    this._request({ type: "ping" }, { now: true }).then(() => this.#settle(), () => {});
+  }
+
+  /** A ping was answered after all that we missed: what has no answer now never reached the server. */
+  #settle() {
+    if (!this.#cut) return;
+    this.#cut = null;
+    for (const [id, request] of this.#pending) {
+      if (request.again || !request.sent) this.#say(request);
+      else this.#reject(id, disconnected("it was lost with the connection"));
+    }
+    this.#enter([...this.#rooms.values()].filter((room) => !room.joined));
+  }
+
+  /** What was asked in a session that is over has no answer. @param {BeckonError} error */
+  #anew(error) {
+    this.#cut = null;
+    for (const id of this.#pending.keys()) this.#reject(id, error);
+  }
+
+  /** @param {number} id @param {BeckonError} error */
+  #reject(id, error) {
+    this.#pending.get(id)?.reject(error);
+    this.#pending.delete(id);
   }
 
   /** Only a join ends the backing off: a server that takes connections and drops them is not well yet. @param {Message} joined */
@@ -155,6 +231,7 @@ export class Beckon extends Emitter {
 
   /** @param {string} data */
   #receive(data) {
+    this.#count++;
     /** @type {Message} */ let message;
     try { message = JSON.parse(data); } catch { return; }
     this.#watch(this.#silence, () => this._check());
@@ -164,7 +241,9 @@ export class Beckon extends Emitter {
       this.#pending.delete(message.id);
       if (message.type === "error") waiting.reject(new BeckonError(message));
       else waiting.resolve(message);
+      if (message.type === "joined") this.#arrived(message);
     } else if (message.type === "goaway") {
+      this.#goingAway = true;
       // Everybody was told the same: spread the return over the time that is left.
       const socket = this.#socket;
       setTimeout(() => socket === this.#socket && this.#lost(4001, "the server is going away", 0), Math.random() * 1000 * (message.in ?? 0));
@@ -173,6 +252,12 @@ export class Beckon extends Emitter {
       if (room) room._receive(message);
       else if (message.type === "error") this._emit("error", { error: new BeckonError(message) });
     }
+  }
+
+  /** @param {Request} request */
+  #say(request) {
+    request.sent = true;
+    this.#write(request.frame);
   }
 
   /** @param {Message} frame */
@@ -185,8 +270,9 @@ export class Beckon extends Emitter {
   /** @param {number} code @param {string} reason @param {number} [longest]  seconds to wait; full jitter, as a crowd that lost its server together must not come back together */
   #lost(code, reason, longest = Math.min(30, 0.5 * 2 ** this.#attempts++)) {
     const error = closed(code, reason);
-    this.#drop(4000, error);
-    if (code >= 4500 && code <= 4999) return this.#finish(error);
+    const final = code >= 4500 && code <= 4999;
+    this.#drop(4000, error, !final && code !== 4001 && !this.#goingAway);
+    if (final) return this.#finish(error);
     if (this.#rooms.size === 0) return this.#set("idle");
     const wait = Math.random() * longest * 1000;
     this.retryAt = Date.now() + wait;
@@ -194,8 +280,11 @@ export class Beckon extends Emitter {
     this.#set("waiting", error);
   }
 
-  /** Any code but 1000 and 1001 is a lost connection to the server, which then keeps our place for a while. @param {number} code @param {BeckonError} error */
-  #drop(code, error) {
+  /**
+   * Any code but 1000 and 1001 is a lost connection to the server, which then keeps our place for a while.
+   * @param {number} code @param {BeckonError} error @param {boolean} [resumable]
+   */
+  #drop(code, error, resumable = false) {
     clearTimeout(this.#watchdog);
     const socket = this.#socket;
     this.#socket = null;
@@ -203,10 +292,17 @@ export class Beckon extends Emitter {
       socket.onopen = socket.onmessage = socket.onclose = null; // what an old socket still says is not for us
       socket.close(code);
     }
-    const pending = [...this.#pending.values()];
-    this.#pending.clear();
-    for (const { reject } of pending) reject(disconnected(error.message));
-    for (const room of this.#rooms.values()) room.joined = false;
+    const rooms = [...this.#rooms.values()].filter(({ joined }) => joined);
+    // A socket that was lost before its first `joined` changes nothing about the session before it.
+    if (this.#key) this.#cut = rooms.length > 0 ? { resume: this.#key, seen: this.#count, rooms } : null;
+    this.#key = "";
+    for (const room of rooms) room.joined = false;
+    const cut = this.#cut;
+    if (!resumable || !cut) return this.#anew(disconnected(error.message));
+    setTimeout(() => {
+      if (this.#cut !== cut) return;
+      for (const [id, { again }] of this.#pending) if (!again) this.#reject(id, disconnected(error.message));
+    }, patience * 1000);
   }
 
   /** @param {BeckonError | null} error */
@@ -230,7 +326,7 @@ export class Beckon extends Emitter {
 }
 
 /**
- * @extends {Emitter<{presence: {peer: string, presence: Presence | null}, call: {call: Call}, joined: {},
+ * @extends {Emitter<{presence: {peer: string, presence: Presence | null}, call: {call: Call}, joined: {resumed: boolean},
  *   message: {from: string, all: boolean, message: Message}, error: {error: BeckonError}, end: {error: BeckonError | null}}>}
  */
 export class Room extends Emitter {
@@ -281,25 +377,35 @@ export class Room extends Emitter {
   /** Replaces what this peer says about itself, now and after each reconnect. @param {Presence} presence */
   async announce(presence) {
     this.presence = presence;
-    if (this.joined) await this.beckon._request({ type: "presence", room: this.name, presence });
+    await this._say({ type: "presence", presence }).catch((error) => { if (error.reason !== "disconnected") throw error; });
+  }
+
+  /** Sends what is said again if it is lost with the connection and the session goes on. @param {Message} frame */
+  async _say(frame) {
+    if (!this.joined && !this.beckon._keeps(this)) throw disconnected(`${this.name} is not joined at the moment`);
+    await this.beckon._request({ ...frame, room: this.name }, { again: true });
   }
 
   leave() {
     this._end(null);
   }
 
-  /** @param {string} [token] @returns {Promise<Message | undefined>} */
-  async _enter(token) {
+  /**
+   * Joins the room, or by it resumes a session; then _resumed was called already.
+   * @param {string} [token] @param {{resume: string, seen: number}} [session] @returns {Promise<Message | undefined>}
+   */
+  async _enter(token, session) {
     try {
       const { name: room, presence } = this;
-      const joined = await this.beckon._request({ type: "join", room, peer: this.peer || undefined, token, presence });
-      if (this.ended) return;
+      const join = { type: "join", room, peer: this.peer || undefined, token, presence, resume: true, ...session };
+      const joined = await this.beckon._request(join, { now: session !== undefined });
+      if (this.ended || joined.resumed) return joined;
       this.joined = true;
       this.peer = joined.peer;
       this.#useICE(joined);
       this.#census(joined.peers ?? []);
       this.#resolve(this);
-      this._emit("joined", {});
+      this._emit("joined", { resumed: false });
       for (const call of this.calls) call._recover();
       return joined;
     } catch (caught) {
@@ -307,8 +413,15 @@ export class Room extends Emitter {
       if (error.reason === "disconnected" || this.ended) return; // the next connection joins again
       if (!error.temporary) return void this._end(error);
       await new Promise((wake) => setTimeout(wake, 1000 * ((error.retryAfter ?? 1) + Math.random())));
-      return this.joined || this.ended ? undefined : this._enter(token);
+      return this.joined || this.ended ? undefined : this._enter(token, session);
     }
+  }
+
+  /** All is as it was, and what was missed follows. */
+  _resumed() {
+    this.joined = true;
+    this._emit("joined", { resumed: true });
+    for (const call of this.calls) call._resumed();
   }
 
   /** @param {Message} m */
@@ -323,6 +436,8 @@ export class Room extends Emitter {
       if (call) call._fail(error);
       else if (m.code === 409) this._end(error); // another connection has our name now; fighting for it helps nobody
       else this._emit("error", { error });
+    } else if (m.from === undefined) {
+      return; // a pong, or an answer that nobody waits for any more
     } else if (m.session === undefined) {
       this._emit("message", { from: m.from, all: m.all === true, message: m });
     } else {
@@ -338,7 +453,7 @@ export class Room extends Emitter {
   _end(error) {
     if (this.ended) return;
     for (const call of [...this.calls]) call.hangup();
-    if (this.joined && !error) this.beckon._request({ type: "leave", room: this.name }).catch(() => {});
+    if (this.joined && !error) this._say({ type: "leave" }).catch(() => {});
     this.ended = true;
     this.joined = false;
     clearTimeout(this.#renewal);
@@ -375,7 +490,7 @@ export class Room extends Emitter {
     for (const call of this.calls) call._configure();
     clearTimeout(this.#renewal);
     if (!(ttl > 0) || this.iceServers.length === 0) return;
-    this.#renewal = setTimeout(() => this.send("_", { type: "ice" }).catch(() => {}), Math.min(ttl * 800, 2 ** 31 - 1));
+    this.#renewal = setTimeout(() => this._say({ type: "ice", to: "_" }).catch(() => {}), Math.min(ttl * 800, 2 ** 31 - 1));
   }
 }
 

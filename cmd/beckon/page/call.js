@@ -23,7 +23,7 @@ export class Call extends Emitter {
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #deadline;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #recovery;
   #offering = false; // this side made the first offer, so it makes those that restart ICE too
-  #making = false;
+  #making = 0; // offers that are made and not said yet
   #wasLive = false;
   #restarts = 0;
 
@@ -109,11 +109,20 @@ export class Call extends Emitter {
     else if (!this.incoming && !this.#pc?.remoteDescription) this.#start();
   }
 
+  /** The session went on: what we missed follows and what was lost is said again, so only ICE itself can need us. */
+  _resumed() {
+    const pc = this.#pc;
+    if (this.state === "ended" || this.#first || pc?.connectionState === "connected") return;
+    this.#expect(15, `no connection with ${this.peer}`);
+    if (pc?.signalingState !== "stable") return; // an offer of ours is under way
+    if (pc.connectionState === "failed" || pc.connectionState === "disconnected") this.#moved(pc.connectionState);
+  }
+
   _configure() {
     this.#pc?.setConfiguration(this.#configuration());
   }
 
-  /** What was lost with the connection is said again after the next join. @param {unknown} caught */
+  /** What was lost with the connection is said again, or made anew after the next join. @param {unknown} caught */
   _fail(caught) {
     const error = caught instanceof BeckonError ? caught : new BeckonError({ message: String(caught) });
     if (error.reason === "disconnected" || this.state === "ended" || error.about === "bye") return;
@@ -156,7 +165,8 @@ export class Call extends Emitter {
   /** Makes an offer, restarting ICE if this is not the first one. */
   async #negotiate() {
     const pc = this.connection;
-    this.#making = this.#offering = true;
+    this.#offering = true;
+    this.#making++;
     try {
       await pc.setLocalDescription(await pc.createOffer({ iceRestart: pc.localDescription !== null }));
       if (this.room.peers.get(this.peer)?.trickle === false) await gathered(pc);
@@ -164,7 +174,7 @@ export class Call extends Emitter {
     } catch (error) {
       this._fail(error);
     } finally {
-      this.#making = false;
+      this.#making--;
     }
   }
 
@@ -261,7 +271,7 @@ export class Call extends Emitter {
 
   /** @param {Message} message */
   #send({ type, ...members }) {
-    return this.room.send(this.peer, { type, session: this.session, ...members });
+    return this.room._say({ type, session: this.session, ...members, to: this.peer });
   }
 
   /** @param {Call["state"]} state */

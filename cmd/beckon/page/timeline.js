@@ -116,8 +116,10 @@ function meaningOf(message, request) {
     case "start": return words(message.video && `video ${message.video}`, message.audio && `audio ${message.audio}`);
     case "bye": return words(message.reason ?? "hangup");
     case "error": return words(`${message.code} ${message.reason}`, message.about && `about ${message.about}`, message.message);
-    case "join": return words(message.room, message.peer && `as ${message.peer}`);
-    case "joined": return words(`${message.room} as ${message.peer}`, `${message.peers?.length ?? 0} here`, `${message.iceServers?.length ?? 0} ICE servers`);
+    case "join": return words(message.room, message.peer && `as ${message.peer}`, message.seen !== undefined && `resuming after ${message.seen}`);
+    case "joined":
+      if (message.resumed) return words(`${message.room} as ${message.peer}`, `resumed after ${message.seen}`);
+      return words(`${message.room} as ${message.peer}`, message.resumed === false && "not resumed", `${message.peers?.length ?? 0} here`, `${message.iceServers?.length ?? 0} ICE servers`);
     case "presence": return presenceOf(message.presence);
     case "ok": return request ? request.type : "";
     case "ice": case "hello": return `${message.iceServers?.length ?? 0} ICE servers`;
@@ -165,8 +167,9 @@ function shortened(text) {
   return text.length > 120 ? `${text.slice(0, 119)}…` : text;
 }
 
-/** TURN credentials have no place in a log that is copied into a report. @param {Message} message */
+/** TURN credentials and the keys of sessions have no place in a log that is copied into a report. @param {Message} message */
 function withoutSecrets(message) {
+  if (typeof message.resume === "string") message = { ...message, resume: "…" };
   if (!Array.isArray(message.iceServers)) return message;
   const iceServers = message.iceServers.map((server) => (server.credential === undefined ? server : { ...server, credential: "…" }));
   return { ...message, iceServers };
