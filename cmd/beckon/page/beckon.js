@@ -169,7 +169,7 @@ export class Beckon extends Emitter {
       const first = this.#cut?.rooms.find((room) => !room.ended);
       if (this.#cut && !first) this.#anew(disconnected("the rooms of that connection were left"));
       if (!this.#cut || !first) {
-        for (const room of rooms) room._enter(token).then((joined) => joined && this.#entered(joined), () => {});
+        for (const room of rooms) if (!room.ended) room._enter(token).then((joined) => joined && this.#entered(joined), () => {});
         return;
       }
       const { resume, seen } = this.#cut;
@@ -192,10 +192,7 @@ export class Beckon extends Emitter {
       return;
     }
     this.#count = seen;
-    for (const room of this.#cut.rooms) {
-      if (!room.ended) room._resumed();
-      else if (!this.#rooms.has(room.name)) this._request({ type: "leave", room: room.name }, { again: true }).catch(() => {});
-    }
+    for (const room of this.#cut.rooms) if (!room.ended) room._resumed();
     this._request({ type: "ping" }, { now: true }).then(() => this.#settle(), () => {});
   }
 
@@ -203,7 +200,7 @@ export class Beckon extends Emitter {
   #settle() {
     if (!this.#cut) return;
     this.#cut = null;
-    for (const [id, request] of this.#pending) {
+    for (const [id, request] of [...this.#pending]) {
       if (request.again || !request.sent) this.#say(request);
       else this.#reject(id, disconnected("it was lost with the connection"));
     }
@@ -241,7 +238,6 @@ export class Beckon extends Emitter {
       this.#pending.delete(message.id);
       if (message.type === "error") waiting.reject(new BeckonError(message));
       else waiting.resolve(message);
-      if (message.type === "joined") this.#arrived(message);
     } else if (message.type === "goaway") {
       this.#goingAway = true;
       // Everybody was told the same: spread the return over the time that is left.
@@ -252,6 +248,7 @@ export class Beckon extends Emitter {
       if (room) room._receive(message);
       else if (message.type === "error") this._emit("error", { error: new BeckonError(message) });
     }
+    if (message.type === "joined") this.#arrived(message);
   }
 
   /** @param {Request} request */
@@ -293,16 +290,17 @@ export class Beckon extends Emitter {
       socket.close(code);
     }
     const rooms = [...this.#rooms.values()].filter(({ joined }) => joined);
-    // A socket that was lost before its first `joined` changes nothing about the session before it.
-    if (this.#key) this.#cut = rooms.length > 0 ? { resume: this.#key, seen: this.#count, rooms } : null;
-    this.#key = "";
     for (const room of rooms) room.joined = false;
-    const cut = this.#cut;
-    if (!resumable || !cut) return this.#anew(disconnected(error.message));
-    setTimeout(() => {
-      if (this.#cut !== cut) return;
-      for (const [id, { again }] of this.#pending) if (!again) this.#reject(id, disconnected(error.message));
-    }, patience * 1000);
+    if (this.#key) { // else it was lost before its first `joined`: a session before it may still go on
+      const cut = (this.#cut = rooms.length > 0 ? { resume: this.#key, seen: this.#count, rooms } : null);
+      const last = this.#lastID;
+      setTimeout(() => {
+        if (!cut || this.#cut !== cut) return;
+        for (const [id, { again }] of this.#pending) if (!again && id <= last) this.#reject(id, disconnected(error.message));
+      }, patience * 1000);
+    }
+    this.#key = "";
+    if (!resumable || !this.#cut) this.#anew(disconnected(error.message));
   }
 
   /** @param {BeckonError | null} error */
@@ -453,7 +451,8 @@ export class Room extends Emitter {
   _end(error) {
     if (this.ended) return;
     for (const call of [...this.calls]) call.hangup();
-    if (this.joined && !error) this._say({ type: "leave" }).catch(() => {});
+    // Joined or not: the join may be on its way, or the session may go on later.
+    if (!error) this.beckon._request({ type: "leave", room: this.name }, { again: true }).catch(() => {});
     this.ended = true;
     this.joined = false;
     clearTimeout(this.#renewal);
