@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -89,6 +90,52 @@ func TestBrowserIsToldWhatBecameOfWhatItSentBeforeTheCut(t *testing.T) {
 	bob.quiet()
 }
 
+// The cuts come at any time, also while the session is being resumed.
+func TestNothingIsLostOrComesTwiceWhenTheConnectionIsCutAgainAndAgain(t *testing.T) {
+	const rounds, each = 15, 10
+	s := startSite(t)
+	way := newRoad(t, s.MQTT)
+	tab := newAlice(t, s, way)
+	bob := s.caller(t, jsonWS, "bob", "garage")
+	tab.run(`Promise.resolve(window.talk = (async () => {
+		for (let n = 0; n < 100;) {
+			try {
+				await room.send("bob", { type: "msg", data: n });
+				n++;
+			} catch (error) {
+				if (error.reason !== "disconnected") throw error;
+				await new Promise((wake) => setTimeout(wake, 5)); // it has not arrived, and is sent again
+			}
+		}
+		return "";
+	})()) && Promise.resolve("")`)
+	var want []string
+	for round := range rounds {
+		for n := range each {
+			text := strconv.Itoa(round*each + n)
+			if n%2 == 0 {
+				bob.send("alice", `{"type":"msg","data":`+text+`}`)
+				want = append(want, text+" of bob")
+			} else {
+				bob.send("", `{"type":"msg","data":`+text+`}`)
+				want = append(want, text+" of bob to all")
+			}
+		}
+		way.cut()
+		if way.mend(); round%3 == 0 {
+			eventually(t, "the way back", way.used)
+		}
+	}
+	tab.says(`said.join()`, strings.Join(want, ","))
+	tab.run(`talk`)
+	for n := range 100 {
+		bob.hears("alice", `{"type":"msg","data":`+strconv.Itoa(n)+`}`)
+	}
+	bob.quiet()
+	tab.says(`joinings.filter((how) => how !== "resumed").length + ""`, "0")
+	t.Logf("resumed %s times", tab.run(`Promise.resolve(String(joinings.length / 2))`))
+}
+
 func TestBrowserThatComesBackTooLateJoinsAnew(t *testing.T) {
 	s := startSite(t, "--grace=50ms", "--resume=50ms")
 	way := newRoad(t, s.MQTT)
@@ -139,6 +186,7 @@ func TestCallsOutliveACutWithoutAnotherOffer(t *testing.T) {
 	way.cut() // the offer is lost, and said again
 	way.mend()
 	tab.playing(`[data-tile="cam1"] video`, 640, 360)
+	tab.says(`String(document.querySelectorAll('#timeline [data-type="bye"]').length)`, "0") // it is the first call
 
 	offers := tab.run(`Promise.resolve(window.offers = () => String(document.querySelectorAll('#timeline [data-type="offer"]').length)).then(() => offers())`)
 	way.cut()
@@ -300,6 +348,13 @@ func (r *road) mend() {
 	defer r.mu.Unlock()
 	r.shut = false
 	clear(r.lost)
+}
+
+// used reports whether there are connections.
+func (r *road) used() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.conns) > 0
 }
 
 // lead leads the connections to come to another server.
