@@ -92,7 +92,7 @@ func TestBrowserIsToldWhatBecameOfWhatItSentBeforeTheCut(t *testing.T) {
 
 // The cuts come at any time, also while the session is being resumed.
 func TestNothingIsLostOrComesTwiceWhenTheConnectionIsCutAgainAndAgain(t *testing.T) {
-	const rounds, each = 15, 10
+	const rounds, each = 40, 5
 	s := startSite(t)
 	way := newRoad(t, s.MQTT)
 	tab := newAlice(t, s, way)
@@ -109,6 +109,7 @@ func TestNothingIsLostOrComesTwiceWhenTheConnectionIsCutAgainAndAgain(t *testing
 		}
 		return "";
 	})()) && Promise.resolve("")`)
+	tab.run(`Promise.resolve(String(setInterval(() => dispatchEvent(new Event("online")), 5)))`) // so it does not wait before it comes back
 	var want []string
 	for round := range rounds {
 		for n := range each {
