@@ -13,9 +13,14 @@ type joining struct {
 	hello []byte
 	peers []topics.Delivery // who was there
 	late  []topics.Delivery // what happened since
+	size  int               // bytes of that
 }
 
-func (j *joining) take(d topics.Delivery, me string) {
+// maxLate is how many bytes of messages a join takes, all of which have to fit into
+// the queue of the connection when it is answered.
+const maxLate = 512 << 10
+
+func (j *joining) take(d topics.Delivery, me string) error {
 	switch {
 	case d.Retained:
 		if d.Kind == topics.Presence && d.Src != me && len(d.Payload) > 0 {
@@ -23,9 +28,13 @@ func (j *joining) take(d topics.Delivery, me string) {
 		}
 	case d.Kind == topics.Direct && d.Src == topics.Server && d.Type == topics.TypeHello:
 		j.hello = d.Payload
+	case j.size > maxLate && d.Kind != topics.Presence && d.Src != topics.Server:
+		return errFull
 	default:
 		j.late = append(j.late, d)
+		j.size += len(d.Payload)
 	}
+	return nil
 }
 
 // join joins a room, or joins it anew. It answers with "joined", and undoes
@@ -211,6 +220,7 @@ func (s *stay) turnBack(name string, again bool) {
 func (s *stay) catchUp(j *joining) {
 	for _, d := range j.late {
 		if s.find(d.Room) != nil && s.deliver(d) != nil {
+			s.told.add(messageFrame(d)) // for the next connection
 			s.end(errFull)
 		}
 	}

@@ -199,3 +199,31 @@ func TestAConnectionThatIsEndingLosesNothing(t *testing.T) {
 			back< {"room":"garage","from":"bob","type":"msg"}`)
 	})
 }
+
+func TestMoreThanFitsIntoAJoinIsToldAndNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse()
+		h.play(t, both+`
+			alice. cut`)
+		bob := h.client("bob")
+		for i := range 40 {
+			bob.Receive(t.Context(), fmt.Appendf(nil, `{"type":"msg","to":"alice","data":"%032000d"}`, i))
+		}
+		back := h.client("back")
+		back.Receive(t.Context(), []byte(`{"type":"join","room":"garage","peer":"alice"}`))
+		arrived, told := 0, 0
+		for frame := back.next(); frame != ""; frame = back.next() {
+			if same(frame, `...,"from":"bob",...`) {
+				arrived++
+			}
+		}
+		for frame := bob.next(); frame != ""; frame = bob.next() {
+			if same(frame, `{...,"type":"error","code":4...`) {
+				told++
+			}
+		}
+		if arrived < 10 || arrived+told != 40 {
+			t.Errorf("of 40 messages %d arrived, and %d were told of", arrived, told)
+		}
+	})
+}

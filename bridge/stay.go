@@ -116,8 +116,7 @@ func (s *stay) Take(d topics.Delivery) error {
 	case r == nil && d.Room != "": // left, and the bus has yet to hear of it
 		return nil
 	case r != nil && r.joining != nil:
-		r.joining.take(d, s.id.Name)
-		return nil
+		return r.joining.take(d, s.id.Name)
 	}
 	return s.deliver(d)
 }

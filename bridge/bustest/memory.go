@@ -223,9 +223,7 @@ func (m *Memory) gone(p *peer, listed bool) {
 		}
 	}
 	for _, d := range p.held {
-		if from := m.rooms[p.room][d.Src]; from != nil {
-			m.say(from, topics.Errorf(topics.Offline, "%s is offline", p.name).Of(d.Message, p.name).Payload(), topics.TypeError)
-		}
+		m.tell(p, d, topics.Offline)
 	}
 	p.calls, p.held, p.presence = nil, nil, nil
 	if listed {
@@ -234,6 +232,13 @@ func (m *Memory) gone(p *peer, listed bool) {
 		delete(m.rooms[p.room], p.name)
 	}
 	m.announce(p)
+}
+
+// tell tells the sender of d that p did not get it.
+func (m *Memory) tell(p *peer, d topics.Delivery, why topics.Code) {
+	if from := m.rooms[p.room][d.Src]; from != nil {
+		m.say(from, topics.Errorf(why, "%s is %s", p.name, why.Reason()).Of(d.Message, p.name).Payload(), topics.TypeError)
+	}
 }
 
 // own returns the peer of s in a room, made or taken over.
@@ -308,7 +313,9 @@ func (m *Memory) open(s *session, room string) {
 	held := p.held
 	p.held = nil
 	for _, d := range held {
-		m.hand(p, d)
+		if m.hand(p, d) != nil {
+			m.tell(p, d, topics.Busy)
+		}
 	}
 }
 
