@@ -50,6 +50,7 @@ type entry struct {
 type visit struct {
 	peer   string
 	door   entrance
+	joined time.Time // when it was welcome
 	closed time.Time
 	cut    bool // it did not end because the client left
 }
@@ -82,6 +83,12 @@ func (l *ledger) opened(peer string, door entrance) int {
 	defer l.mu.Unlock()
 	l.visits = append(l.visits, visit{peer: peer, door: door})
 	return len(l.visits) - 1
+}
+
+func (l *ledger) joined(conn int, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.visits[conn].joined = at
 }
 
 // closed notes the end of a connection, before the peer opens the next.
@@ -123,6 +130,10 @@ func (l *ledger) fails(p parcel, at time.Time) {
 	})
 }
 
+// ends notes the bye of a peer that vanished: the session is over, whether p was
+// delivered or not.
+func (l *ledger) ends(p parcel, at time.Time) { l.unacknowledged(p, at) }
+
 // unacknowledged notes that the connection p was sent on ended before an answer.
 func (l *ledger) unacknowledged(p parcel, at time.Time) {
 	l.change(p, "cut", func(e *entry) {
@@ -156,12 +167,29 @@ func (l *ledger) settled() bool {
 	return true
 }
 
-// excused reports whether p may be missing since its receiver's WebSocket was cut.
-// The ledger is locked.
+// excused reports whether p may be missing since its receiver's WebSocket was cut:
+// it was sent before the server knew of that, at the latest by the next join. The
+// ledger is locked.
 func (l *ledger) excused(p parcel, e *entry) bool {
-	return !webSocketsResume && slices.ContainsFunc(l.visits, func(v visit) bool {
-		return v.peer == p.to && v.door.protocol == "JSON" && v.cut && v.closed.After(e.sent)
-	})
+	if webSocketsResume {
+		return false
+	}
+	cut := false
+	for _, v := range l.visits {
+		if v.peer != p.to {
+			continue
+		}
+		if cut && v.joined.After(e.sent) {
+			return true
+		}
+		if !v.joined.IsZero() {
+			cut = v.cut && v.door.protocol == "JSON"
+			if cut && v.closed.After(e.sent) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // tally is the verdict on a ledger.

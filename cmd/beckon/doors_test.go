@@ -446,6 +446,7 @@ type line5 struct {
 	mqttTopics
 	client *paho5.Client
 	conn   net.Conn
+	life   context.Context // done when the connection has ended
 }
 
 func (s *site) mqtt5(t testing.TB, c *caller, opts ...func(*paho5.Connect)) (*line5, error) {
@@ -454,6 +455,9 @@ func (s *site) mqtt5(t testing.TB, c *caller, opts ...func(*paho5.Connect)) (*li
 	if l.conn, err = s.open(c.at.scheme); err != nil {
 		return nil, err
 	}
+	life, end := context.WithCancel(context.Background())
+	t.Cleanup(end)
+	l.life = life
 	l.client = paho5.NewClient(paho5.ClientConfig{
 		Conn:          paho5packets.NewThreadSafeConn(l.conn),
 		PacketTimeout: atMost,
@@ -461,8 +465,14 @@ func (s *site) mqtt5(t testing.TB, c *caller, opts ...func(*paho5.Connect)) (*li
 			c.events <- mqttEvent(r.Packet.Topic, r.Packet.Payload)
 			return true, nil
 		}},
-		OnClientError:      func(err error) { c.end(err.Error()) },
-		OnServerDisconnect: func(d *paho5.Disconnect) { c.end(fmt.Sprintf("0x%X", d.ReasonCode)) },
+		OnClientError: func(err error) {
+			c.end(err.Error())
+			end()
+		},
+		OnServerDisconnect: func(d *paho5.Disconnect) {
+			c.end(fmt.Sprintf("0x%X", d.ReasonCode))
+			end()
+		},
 	})
 	packet := &paho5.Connect{ClientID: c.name, CleanStart: true, KeepAlive: 60}
 	for _, opt := range opts {
@@ -490,14 +500,14 @@ func (l *line5) join(room string) error {
 }
 
 func (l *line5) subscribe(filter string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), atMost)
+	ctx, cancel := context.WithTimeout(l.life, atMost)
 	defer cancel()
 	_, err := l.client.Subscribe(ctx, &paho5.Subscribe{Subscriptions: []paho5.SubscribeOptions{{Topic: filter, QoS: 1}}})
 	return err
 }
 
 func (l *line5) publish(topic, payload string, retain bool) (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), atMost)
+	ctx, cancel := context.WithTimeout(l.life, atMost)
 	defer cancel()
 	ack, err := l.client.Publish(ctx, &paho5.Publish{Topic: topic, QoS: 1, Retain: retain, Payload: []byte(payload)})
 	if ack == nil {
@@ -517,7 +527,7 @@ func (l *line5) publishQoS(topic, payload string, qos byte) (int, error) {
 }
 
 func (l *line5) send(room, to string, payloads ...string) (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), atMost)
+	ctx, cancel := context.WithTimeout(l.life, atMost)
 	defer cancel()
 	last := len(payloads) - 1
 	for _, p := range payloads[:last] {
