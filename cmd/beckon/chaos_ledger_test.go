@@ -154,6 +154,19 @@ func (l *ledger) receives(p parcel, conn int) {
 	})
 }
 
+// deliveries is how many messages of each peer have arrived.
+func (l *ledger) deliveries() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	count := make(map[string]int)
+	for p, e := range l.entries {
+		if len(e.got) > 0 {
+			count[p.from]++
+		}
+	}
+	return count
+}
+
 // settled reports whether nothing more has to come.
 func (l *ledger) settled() bool {
 	l.mu.Lock()

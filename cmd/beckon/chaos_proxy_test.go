@@ -94,7 +94,7 @@ func (p *proxy) accept() {
 }
 
 func (p *proxy) connect(client, server *net.TCPConn) {
-	_ = server.SetReadBuffer(4 << 10) // so that a stall is felt soon
+	_ = server.SetReadBuffer(128 << 10) // so that a stall is felt soon
 	l := &link{client: client, server: server, mute: make(chan struct{}), over: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// program is the server as a process of its own, on one port, which can be killed
+// and started again.
+type program struct {
+	*site
+	args   []string
+	cmd    *exec.Cmd
+	starts int
+}
+
+// startProgram starts it, on a port that was free a moment ago.
+func startProgram(t testing.TB, args ...string) *program {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	free.Close()
+	p := &program{
+		site: &site{testServer: &testServer{MQTT: addr, Log: new(logs)}},
+		args: append([]string{"serve", "--listen=" + addr, "--grace=" + chaosGrace.String(),
+			"--limit-rate=0", "--limit-joins=0", "--limit-sessions=0", "--limit-logins=0"}, args...),
+	}
+	p.start(t)
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("log of the server:\n%s", p.Log)
+		}
+	})
+	return p
+}
+
+func (p *program) start(t testing.TB) {
+	t.Helper()
+	p.cmd = exec.Command(os.Args[0], p.args...)
+	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	p.cmd.Stderr = p.Log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.starts++
+	eventually(t, "the server to be ready", func() bool { return strings.Count(p.Log.String(), "ready mqtt") == p.starts })
+}
+
+// kill ends it by SIGKILL, in the middle of whatever it does.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
