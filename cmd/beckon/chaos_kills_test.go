@@ -31,6 +31,7 @@ func TestChaosFiftyKills(t *testing.T) {
 	tr.enter()
 	for range kills {
 		tr.flow(len(tr.peers))
+		tr.ledger.killed(time.Now())
 		p.kill()
 		p.start(t)
 	}
@@ -82,6 +83,7 @@ func TestChaosNoGhostsAfterAKill(t *testing.T) {
 	for _, s := range tr.peers {
 		eventually(t, "everyone, in the eyes of "+s.name, func() bool { return there(s, true) })
 	}
+	tr.ledger.killed(time.Now())
 	p.kill()
 	for _, s := range ghosts.peers {
 		s.stop()

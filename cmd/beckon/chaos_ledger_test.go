@@ -68,6 +68,7 @@ type ledger struct {
 	mu      sync.Mutex
 	entries map[parcel]*entry
 	visits  []visit
+	kills   []time.Time // of the server
 	came    map[int]map[[2]string][]int // by connection and pair, in the order of arrival
 	strange []string                    // what no entry explains
 }
@@ -83,6 +84,13 @@ func (l *ledger) opened(peer string, door entrance) int {
 	defer l.mu.Unlock()
 	l.visits = append(l.visits, visit{peer: peer, door: door})
 	return len(l.visits) - 1
+}
+
+// killed notes that the server is about to be killed.
+func (l *ledger) killed(at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.kills = append(l.kills, at)
 }
 
 func (l *ledger) joined(conn int, at time.Time) {
@@ -173,7 +181,7 @@ func (l *ledger) settled() bool {
 	defer l.mu.Unlock()
 	for p, e := range l.entries {
 		heard := !e.accepted.IsZero() || !e.told.IsZero()
-		if !heard || len(e.got) == 0 && e.told.IsZero() && !l.excused(p, e) {
+		if !heard || len(e.got) == 0 && e.told.IsZero() && !l.excused(p, e) && !l.perished(e) {
 			return false
 		}
 	}
@@ -205,12 +213,25 @@ func (l *ledger) excused(p parcel, e *entry) bool {
 	return false
 }
 
+// atOnce is how soon what was accepted is written to a receiver who is there.
+const atOnce = time.Second
+
+// perished reports whether a message may be gone with the memory of a server that
+// was killed just when it had been accepted. Its sender's connection ended then,
+// too. Nothing is promised for that moment.
+func (l *ledger) perished(e *entry) bool {
+	return !e.accepted.IsZero() && slices.ContainsFunc(l.kills, func(kill time.Time) bool {
+		return kill.After(e.sent) && kill.Sub(e.accepted) < atOnce
+	})
+}
+
 // tally is the verdict on a ledger.
 type tally struct {
 	name string
 
 	messages, delivered, told int
-	doubled, excused          int // as allowed
+	doubled                   int // as allowed
+	excused, perished         int // see the ledger's methods
 
 	lost, silent, doubles, disorder, both int // as not
 
@@ -251,6 +272,8 @@ func (l *ledger) judge(t *tally, p parcel, e *entry) {
 		if !e.accepted.IsZero() {
 			until += l.hold
 		}
+	case l.perished(e):
+		t.perished++
 	case l.excused(p, e):
 		t.excused++
 	case !heard.IsZero():
@@ -327,10 +350,10 @@ func (c *chart) String() string {
 	defer c.mu.Unlock()
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tmessages\tdelivered\ttold\tdoubled\texcused\tlost\tsilent\tdoubles\tdisorder\tboth\tworst until told\t")
+	fmt.Fprintln(w, "\tmessages\tdelivered\ttold\tdoubled\texcused\tperished\tlost\tsilent\tdoubles\tdisorder\tboth\tworst until told\t")
 	for _, r := range c.rows {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", r.name, r.messages, r.delivered, r.told,
-			r.doubled, r.excused, r.lost, r.silent, r.doubles, r.disorder, r.both, r.worst.Round(time.Millisecond))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", r.name, r.messages, r.delivered, r.told,
+			r.doubled, r.excused, r.perished, r.lost, r.silent, r.doubles, r.disorder, r.both, r.worst.Round(time.Millisecond))
 	}
 	w.Flush()
 	return text.String()

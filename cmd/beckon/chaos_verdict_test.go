@@ -177,6 +177,41 @@ func TestChaosLedgerSeesEachMistake(t *testing.T) {
 			},
 			want: tally{messages: 1, delivered: 1},
 		},
+		"gone with a server that was killed": {
+			feed: func(l *ledger) {
+				l.sends(p(1), start)
+				l.accepts(p(1), after(time.Second))
+				l.killed(after(time.Second + atOnce/2))
+			},
+			want: tally{messages: 1, perished: 1},
+		},
+		"lost long before a kill": {
+			feed: func(l *ledger) {
+				l.sends(p(1), start)
+				l.accepts(p(1), after(time.Second))
+				l.killed(after(2*time.Second + atOnce))
+			},
+			want: tally{messages: 1, lost: 1}, says: "ann-bob-1 was accepted",
+		},
+		"lost after a kill": {
+			feed: func(l *ledger) {
+				l.killed(start)
+				l.sends(p(1), after(time.Second))
+				l.accepts(p(1), after(time.Second))
+			},
+			want: tally{messages: 1, lost: 1}, says: "ann-bob-1 was accepted",
+		},
+		"on its way to a WebSocket that was cut": {
+			feed: func(l *ledger) {
+				conn := l.opened("bob", jsonWS)
+				l.joined(conn, start)
+				l.sends(p(1), after(time.Second))
+				l.accepts(p(1), after(time.Second))
+				l.closed(conn, true, after(2*time.Second))
+			},
+			want: map[bool]tally{false: {messages: 1, excused: 1}, true: {messages: 1, lost: 1}}[webSocketsResume],
+			says: map[bool]string{true: "ann-bob-1 was accepted"}[webSocketsResume],
+		},
 		"out of nowhere": {
 			feed: func(l *ledger) { l.receives(p(7), l.opened("bob", mqtt5TCP)) },
 			says: "ann-bob-7 was received, and never sent",
