@@ -68,7 +68,7 @@ type ledger struct {
 	mu      sync.Mutex
 	entries map[parcel]*entry
 	visits  []visit
-	kills   []time.Time // of the server
+	kills   []time.Time                 // of the server
 	came    map[int]map[[2]string][]int // by connection and pair, in the order of arrival
 	strange []string                    // what no entry explains
 }
@@ -91,6 +91,13 @@ func (l *ledger) killed(at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.kills = append(l.kills, at)
+}
+
+// waits notes that what was accepted could wait for d before its receiver was lost.
+func (l *ledger) waits(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hold = max(l.hold, d+chaosGrace)
 }
 
 func (l *ledger) joined(conn int, at time.Time) {

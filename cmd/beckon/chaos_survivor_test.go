@@ -40,6 +40,7 @@ type survivor struct {
 	sending, living context.Context
 	rest, leave     context.CancelFunc // end the former, and the latter
 	here            chan struct{}      // closed when it has joined the first time
+	begin           <-chan struct{}    // closed when it may write
 	came            sync.Once
 	ask             chan chan error
 	done            chan struct{}
@@ -138,9 +139,12 @@ func (s *survivor) visit(c *caller, e *ear) (left bool) {
 	s.present = e.present
 	s.mu.Unlock()
 	s.came.Do(func() { close(s.here) })
+	begin := s.begin
 	for {
-		turn, stop := s.turn()
+		turn, stop := s.turn(begin == nil)
 		select {
+		case <-begin:
+			begin = nil
 		case <-s.living.Done():
 			stop()
 			c.leave()
@@ -164,8 +168,8 @@ func (s *survivor) visit(c *caller, e *ear) (left bool) {
 }
 
 // turn is the time to write the next message; never, if it rests.
-func (s *survivor) turn() (<-chan time.Time, func()) {
-	if s.sending.Err() != nil || len(s.to) == 0 {
+func (s *survivor) turn(begun bool) (<-chan time.Time, func()) {
+	if !begun || s.sending.Err() != nil || len(s.to) == 0 {
 		return nil, func() {}
 	}
 	timer := time.NewTimer(s.pace/2 + rand.N(s.pace))

@@ -68,9 +68,11 @@ func (tr *trial) addOfEachDoor() {
 	tr.add(tr.near, "near1", jsonWS)
 }
 
-// enter starts the peers, and waits until they are there.
+// enter starts the peers, who write when all of them are there.
 func (tr *trial) enter() {
 	tr.t.Helper()
+	begin := make(chan struct{})
+	defer close(begin)
 	for _, s := range tr.peers {
 		if s.to == nil {
 			for _, other := range tr.peers {
@@ -79,6 +81,7 @@ func (tr *trial) enter() {
 				}
 			}
 		}
+		s.begin = begin
 		s.start(tr.t)
 	}
 	for _, s := range tr.peers {
