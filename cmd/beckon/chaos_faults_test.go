@@ -20,6 +20,7 @@ func TestChaosOnTheWay(t *testing.T) {
 		every    time.Duration // how often
 		pace     time.Duration
 		patience time.Duration
+		away     time.Duration
 	}{
 		{name: "nothing"},
 		{name: "latency", always: latency},
@@ -28,6 +29,7 @@ func TestChaosOnTheWay(t *testing.T) {
 		{name: "1 KB/s", always: trickle, pace: 600 * time.Millisecond, patience: 15 * time.Second},
 		{name: "resets", now: reset, every: 500 * time.Millisecond},
 		{name: "resets and latency", always: latency, now: reset, every: 700 * time.Millisecond},
+		{name: "long absences", now: reset, every: 300 * time.Millisecond, away: chaosGrace},
 		{name: "half-open", now: silence, every: 600 * time.Millisecond, patience: 500 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -37,6 +39,9 @@ func TestChaosOnTheWay(t *testing.T) {
 			for _, s := range tr.peers {
 				if c.pace != 0 {
 					s.pace = c.pace
+				}
+				if c.away != 0 && s.site == tr.far {
+					s.away = c.away
 				}
 				if c.patience != 0 {
 					s.patience = c.patience

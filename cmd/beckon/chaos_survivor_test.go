@@ -27,6 +27,7 @@ type survivor struct {
 	padding  int           // bytes that make a message longer
 	pace     time.Duration // from one message to the next, on average
 	patience time.Duration // for an answer, before it comes anew
+	away     time.Duration // between two connections, on average
 
 	ledger *ledger
 	t      testing.TB
@@ -96,7 +97,7 @@ func (s *survivor) live() {
 			s.ledger.closed(conn, !left, time.Now())
 		}
 		ends.run()
-		s.pause(s.living, 200*time.Millisecond)
+		s.pause(s.living, s.away)
 	}
 }
 

@@ -54,7 +54,10 @@ func trialAt(t *testing.T, s *site) *trial {
 // add makes a survivor, who writes to all others.
 func (tr *trial) add(s *site, name string, doors ...entrance) *survivor {
 	peer := &survivor{name: name, site: s, room: chaosRoom, doors: doors, ledger: tr.ledger,
-		kind: "msg", pace: 10 * time.Millisecond, patience: 2 * time.Second}
+		kind: "msg", pace: 10 * time.Millisecond, patience: 2 * time.Second, away: 200 * time.Millisecond}
+	if len(tr.peers)%2 == 1 {
+		peer.kind = "offer"
+	}
 	tr.peers = append(tr.peers, peer)
 	return peer
 }
