@@ -188,7 +188,7 @@ func (l *ledger) settled() bool {
 	defer l.mu.Unlock()
 	for p, e := range l.entries {
 		heard := !e.accepted.IsZero() || !e.told.IsZero()
-		if !heard || len(e.got) == 0 && e.told.IsZero() && !l.excused(p, e) && !l.perished(e) {
+		if !heard || len(e.got) == 0 && e.told.IsZero() && !l.excused(p, e) && !l.perished(e) && !l.absent(p, e) {
 			return false
 		}
 	}
@@ -232,13 +232,33 @@ func (l *ledger) perished(e *entry) bool {
 	})
 }
 
+// absent reports whether the sender of p was itself lost for longer than the grace
+// after it had sent: the server has given it up, and nobody is left to be told. It
+// learns at its next join that it starts anew.
+func (l *ledger) absent(p parcel, e *entry) bool {
+	var lost time.Time
+	for _, v := range l.visits {
+		if v.peer != p.from || v.joined.IsZero() {
+			continue
+		}
+		if !lost.IsZero() && v.joined.Sub(lost) >= chaosGrace {
+			return true
+		}
+		lost = time.Time{}
+		if v.cut && v.closed.After(e.sent) {
+			lost = v.closed
+		}
+	}
+	return false
+}
+
 // tally is the verdict on a ledger.
 type tally struct {
 	name string
 
 	messages, delivered, told int
 	doubled                   int // as allowed
-	excused, perished         int // see the ledger's methods
+	excused, perished, absent int // see the ledger's methods
 
 	lost, silent, doubles, disorder, both int // as not
 
@@ -272,7 +292,7 @@ func (l *ledger) judge(t *tally, p parcel, e *entry) {
 		if heard.IsZero() {
 			heard = e.told
 		}
-	case !e.told.IsZero():
+	case !e.told.IsZero() && (!l.excused(p, e) || e.told.Sub(e.sent) <= l.promise+l.hold):
 		t.told++
 		t.worst = max(t.worst, e.told.Sub(e.sent))
 		heard = e.told
@@ -283,6 +303,8 @@ func (l *ledger) judge(t *tally, p parcel, e *entry) {
 		t.perished++
 	case l.excused(p, e):
 		t.excused++
+	case l.absent(p, e):
+		t.absent++
 	case !heard.IsZero():
 		t.lost++
 		t.note("%s was accepted after %v, never came, and nobody was told", p.session(), heard.Sub(e.sent))
@@ -357,10 +379,10 @@ func (c *chart) String() string {
 	defer c.mu.Unlock()
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tmessages\tdelivered\ttold\tdoubled\texcused\tperished\tlost\tsilent\tdoubles\tdisorder\tboth\tworst until told\t")
+	fmt.Fprintln(w, "\tmessages\tdelivered\ttold\tdoubled\texcused\tperished\tabsent\tlost\tsilent\tdoubles\tdisorder\tboth\tworst until told\t")
 	for _, r := range c.rows {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", r.name, r.messages, r.delivered, r.told,
-			r.doubled, r.excused, r.perished, r.lost, r.silent, r.doubles, r.disorder, r.both, r.worst.Round(time.Millisecond))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", r.name, r.messages, r.delivered, r.told,
+			r.doubled, r.excused, r.perished, r.absent, r.lost, r.silent, r.doubles, r.disorder, r.both, r.worst.Round(time.Millisecond))
 	}
 	w.Flush()
 	return text.String()

@@ -212,6 +212,28 @@ func TestChaosLedgerSeesEachMistake(t *testing.T) {
 			want: map[bool]tally{false: {messages: 1, excused: 1}, true: {messages: 1, lost: 1}}[webSocketsResume],
 			says: map[bool]string{true: "ann-bob-1 was accepted"}[webSocketsResume],
 		},
+		"of a sender who was away for longer than the grace": {
+			feed: func(l *ledger) {
+				conn := l.opened("ann", mqtt5TCP)
+				l.joined(conn, start)
+				l.sends(p(1), start)
+				l.accepts(p(1), start)
+				l.closed(conn, true, after(time.Second))
+				l.joined(l.opened("ann", mqtt5TCP), after(time.Second+chaosGrace))
+			},
+			want: tally{messages: 1, absent: 1},
+		},
+		"of a sender who was back in time": {
+			feed: func(l *ledger) {
+				conn := l.opened("ann", mqtt5TCP)
+				l.joined(conn, start)
+				l.sends(p(1), start)
+				l.accepts(p(1), start)
+				l.closed(conn, true, after(time.Second))
+				l.joined(l.opened("ann", mqtt5TCP), after(chaosGrace))
+			},
+			want: tally{messages: 1, lost: 1}, says: "ann-bob-1 was accepted",
+		},
 		"out of nowhere": {
 			feed: func(l *ledger) { l.receives(p(7), l.opened("bob", mqtt5TCP)) },
 			says: "ann-bob-7 was received, and never sent",
