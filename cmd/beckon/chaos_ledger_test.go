@@ -281,7 +281,7 @@ func (l *ledger) tally() *tally {
 
 // judge says whether p was delivered or told.
 func (l *ledger) judge(t *tally, p parcel, e *entry) {
-	heard, until := e.accepted, l.promise
+	since, heard, until := e.sent, e.accepted, l.promise
 	switch {
 	case len(e.got) > 0:
 		t.delivered++
@@ -298,6 +298,7 @@ func (l *ledger) judge(t *tally, p parcel, e *entry) {
 		heard = e.told
 		if !e.accepted.IsZero() {
 			until += l.hold
+			since = l.lastLoss(p, e)
 		}
 	case l.perished(e):
 		t.perished++
@@ -313,10 +314,22 @@ func (l *ledger) judge(t *tally, p parcel, e *entry) {
 	case heard.IsZero():
 		t.silent++
 		t.note("%s: its sender heard nothing", p.session())
-	case heard.Sub(e.sent) > until:
+	case heard.Sub(since) > until:
 		t.silent++
 		t.note("%s: its sender heard nothing for %v", p.session(), heard.Sub(e.sent))
 	}
+}
+
+// lastLoss is when the time began for which p, accepted, could wait last: each loss
+// of its receiver starts the grace anew for all that waits.
+func (l *ledger) lastLoss(p parcel, e *entry) time.Time {
+	last := e.sent
+	for _, v := range l.visits {
+		if v.peer == p.to && v.cut && v.closed.After(last) && v.closed.Before(e.told) {
+			last = v.closed
+		}
+	}
+	return last
 }
 
 // follow looks for doubles and disorder.

@@ -90,6 +90,15 @@ func TestChaosLedgerSeesEachMistake(t *testing.T) {
 			},
 			want: tally{messages: 1, told: 1, silent: 1, worst: 8 * time.Second}, says: "heard nothing for 8s",
 		},
+		"held anew when its receiver was lost again": {
+			feed: func(l *ledger) {
+				l.sends(p(1), start)
+				l.accepts(p(1), start)
+				l.closed(l.opened("bob", mqtt5TCP), true, after(3*time.Second))
+				l.fails(p(1), after(8*time.Second))
+			},
+			want: tally{messages: 1, told: 1, worst: 8 * time.Second},
+		},
 		"delivered, and acknowledged too late": {
 			feed: func(l *ledger) {
 				deliver(l, l.opened("bob", mqtt5TCP), 1)
