@@ -195,26 +195,26 @@ func (l *ledger) settled() bool {
 	return true
 }
 
-// excused reports whether p may be missing since its receiver's WebSocket was cut:
-// it was sent before the server knew of that, at the latest by the next join. The
-// ledger is locked.
+// excused reports whether p may be missing since its receiver's WebSocket was cut,
+// or the word on it since its sender's was. The ledger is locked.
 func (l *ledger) excused(p parcel, e *entry) bool {
-	if webSocketsResume {
-		return false
-	}
+	return !webSocketsResume && (l.misses(p.to, e.sent) || l.misses(p.from, e.sent))
+}
+
+// misses reports whether a peer has lost a WebSocket since then: what was said
+// before the server knew of that, at the latest by the next join, may be gone.
+func (l *ledger) misses(peer string, since time.Time) bool {
 	cut := false
 	for _, v := range l.visits {
-		if v.peer != p.to {
+		if v.peer != peer || v.joined.IsZero() {
 			continue
 		}
-		if cut && v.joined.After(e.sent) {
+		if cut && v.joined.After(since) {
 			return true
 		}
-		if !v.joined.IsZero() {
-			cut = v.cut && v.door.protocol == "JSON"
-			if cut && v.closed.After(e.sent) {
-				return true
-			}
+		cut = v.cut && v.door.protocol == "JSON"
+		if cut && v.closed.After(since) {
+			return true
 		}
 	}
 	return false
