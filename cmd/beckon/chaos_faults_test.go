@@ -75,6 +75,7 @@ func TestChaosOnTheWay(t *testing.T) {
 		for first := true; first || time.Since(begin) < *chaos/6; first = false {
 			stalled, release := time.Now(), tr.proxy.stall()
 			before := tr.near.count("connection lost")
+			tr.ledger.full(t)
 			eventually(t, "the end of their connections", func() bool { return tr.near.count("connection lost") >= before+len(mainEntrances) })
 			tr.ledger.waits(time.Since(stalled)) // in their sockets
 			release()

@@ -19,7 +19,7 @@ func TestChaosFiftyKills(t *testing.T) {
 	t.Parallel()
 	kills := 5
 	if *chaos != 0 {
-		kills = 50
+		kills = 50 // go test ./cmd/beckon -race -run ChaosFiftyKills -v -chaos 1s
 	}
 	p := startProgram(t, "--dev")
 	tr := trialAt(t, p.site)
@@ -111,7 +111,11 @@ func TestChaosAccountsSurviveAKill(t *testing.T) {
 	t.Parallel()
 	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
 	p := startProgram(t, "--users="+users)
-	for round := range 2 {
+	rounds := 1
+	if *chaos != 0 {
+		rounds = 5
+	}
+	for round := range rounds {
 		alice, camera := p.member(t, jsonWS, "alice", alicePwd), p.member(t, mqtt5TCP, "cam1", camera1)
 		late := fmt.Sprintf("late%d", round)
 		grants := []topics.Grant{{Room: "garage", Role: topics.Peer}}

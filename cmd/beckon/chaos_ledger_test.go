@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
 	"text/tabwriter"
 	"time"
 )
@@ -180,6 +181,23 @@ func (l *ledger) deliveries() map[string]int {
 		}
 	}
 	return count
+}
+
+// full waits until one more message is refused.
+func (l *ledger) full(t testing.TB) {
+	t.Helper()
+	count := func() (n int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, e := range l.entries {
+			if e.failed {
+				n++
+			}
+		}
+		return n
+	}
+	before := count()
+	eventually(t, "a queue to be full", func() bool { return count() > before })
 }
 
 // settled reports whether nothing more has to come.

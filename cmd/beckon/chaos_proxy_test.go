@@ -18,13 +18,12 @@ type toxic struct{ kind, attributes string }
 var (
 	clean = toxic{"noop", `{}`}
 
-	latency = toxic{"latency", `{"latency":60,"jitter":40}`}           // ms
-	slices1 = toxic{"slicer", `{"average_size":1}`}                    // one byte at a time
-	trickle = toxic{"bandwidth", `{"rate":1}`}                         // 1 KB/s
-	reset   = toxic{"reset_peer", `{"timeout":0}`}                     // RST at the next byte
-	silence = toxic{"timeout", `{"timeout":0}`}                        // nothing passes, nothing is closed
-	jumble  = toxic{"slicer", `{"average_size":200,"delay":2000}`}     // packets of 200 bytes, 2 ms apart
-	worst   = []toxic{latency, slices1, reset, silence, clean, jumble} // for a long run
+	latency = toxic{"latency", `{"latency":60,"jitter":40}`}       // ms
+	slices1 = toxic{"slicer", `{"average_size":1}`}                // one byte at a time
+	trickle = toxic{"bandwidth", `{"rate":1}`}                     // 1 KB/s
+	reset   = toxic{"reset_peer", `{"timeout":0}`}                 // RST at the next byte
+	silence = toxic{"timeout", `{"timeout":0}`}                    // nothing passes, nothing is closed
+	jumble  = toxic{"slicer", `{"average_size":200,"delay":2000}`} // packets of 200 bytes, 2 ms apart
 )
 
 // wrap makes what a link runs. The program of toxiproxy does so from HTTP requests.
