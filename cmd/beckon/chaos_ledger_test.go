@@ -239,7 +239,7 @@ func (l *ledger) misses(peer string, since time.Time) bool {
 }
 
 // atOnce is how soon what was accepted is written to a receiver who is there.
-const atOnce = time.Second
+const atOnce = 250 * time.Millisecond
 
 // perished reports whether a message may be gone with the memory of a server that
 // was killed just when it had been accepted. Its sender's connection ended then,
