@@ -5,7 +5,7 @@ import "testing"
 // newOfferSparesOpenSessions says that an offer that waits takes the place of an
 // older one that waits, and of nothing else. While it is false, what waits for a
 // session that is open is dropped, and nobody is told.
-const newOfferSparesOpenSessions = false
+const newOfferSparesOpenSessions = true
 
 // A camera in its grace is sent something in a session that is open, then an offer
 // of another by the same sender. It gets both, or the sender is told.

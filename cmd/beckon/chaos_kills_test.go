@@ -21,7 +21,7 @@ func TestChaosFiftyKills(t *testing.T) {
 	if *chaos != 0 {
 		kills = 50 // go test ./cmd/beckon -race -run ChaosFiftyKills -v -chaos 1s
 	}
-	p := startProgram(t, "--dev")
+	p := startMortal(t, "--dev")
 	tr := trialAt(t, p.site)
 	tr.ledger.name = fmt.Sprintf("%d kills", kills)
 	for i, at := range []entrance{mqtt3TCP, mqtt5TCP, jsonWS, mqtt3WS, mqtt5WS, jsonWS, mqtt3TCP, mqtt5TCP} {
@@ -60,7 +60,7 @@ func (tr *trial) flow(peers int) {
 // After a restart the rooms list who is there, and nobody else.
 func TestChaosNoGhostsAfterAKill(t *testing.T) {
 	t.Parallel()
-	p := startProgram(t, "--dev")
+	p := startMortal(t, "--dev")
 	tr := trialAt(t, p.site)
 	for i, at := range mainEntrances {
 		tr.add(tr.near, fmt.Sprintf("peer%d", i), at)
@@ -110,7 +110,7 @@ func TestChaosNoGhostsAfterAKill(t *testing.T) {
 func TestChaosAccountsSurviveAKill(t *testing.T) {
 	t.Parallel()
 	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
-	p := startProgram(t, "--users="+users)
+	p := startMortal(t, "--users="+users)
 	rounds := 1
 	if *chaos != 0 {
 		rounds = 5

@@ -16,7 +16,7 @@ import (
 // webSocketsResume says that what a WebSocket had not received when it was cut
 // goes to the peer's next connection, or its senders are told. While it is false
 // the ledger counts what is missing there as excused, not as lost.
-const webSocketsResume = false
+const webSocketsResume = true
 
 // parcel names a message: its number among those of one peer to another.
 type parcel struct {
@@ -59,8 +59,8 @@ type visit struct {
 // ledger holds what a trial's peers sent, what they received and what they were
 // told. The promise: each message is delivered once, in the order of its pair, or
 // its sender hears within the promise that it may not have been. It is delivered
-// a second time only by a later connection of a receiver that took QoS 1 and was
-// cut (package topics).
+// a second time only by a later connection of a receiver that was cut (package
+// topics).
 type ledger struct {
 	name    string
 	promise time.Duration // from sending until the sender hears
@@ -383,10 +383,10 @@ func (l *ledger) follow(t *tally) {
 }
 
 // mayRepeat reports whether what came by one connection may come by a later one:
-// an acknowledgement may have been lost with the first.
+// an acknowledgement, or the answer to a ping, may have been lost with the first.
 func (l *ledger) mayRepeat(before, now int) bool {
 	v := l.visits[before]
-	return before != now && v.cut && v.door.protocol != "JSON"
+	return before != now && v.cut
 }
 
 func (t *tally) note(format string, args ...any) {

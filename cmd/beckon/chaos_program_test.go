@@ -17,8 +17,8 @@ type program struct {
 	starts int
 }
 
-// startProgram starts it, on a port that was free a moment ago.
-func startProgram(t testing.TB, args ...string) *program {
+// startMortal starts it, on a port that was free a moment ago.
+func startMortal(t testing.TB, args ...string) *program {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
