@@ -57,7 +57,7 @@ func (d *Door) fromClient(r *http.Request) (*http.Request, error) {
 		found = append(found, h)
 	}
 	if len(found) == 2 && found[0].client.Addr() != found[1].client.Addr() {
-		return nil, errors.New("Forwarded and X-Forwarded-For name different clients: have the proxy remove the one that it does not set")
+		return nil, errors.New("the headers Forwarded and X-Forwarded-For name different clients: have the proxy remove the one that it does not set")
 	}
 	if lines := r.Header.Values("X-Forwarded-Proto"); lines != nil {
 		said, err := schemes(strings.Split(strings.Join(lines, ","), ","))

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -215,8 +214,8 @@ func TestSilentWebSocketKeepsItsPlaceUntilTheDeadline(t *testing.T) {
 		p := newPipes()
 		go d.Serve(p)
 		begin := time.Now()
-		c, _, err := websocket.NewClient(p.connect("192.0.2.1:1000"), &url.URL{Scheme: "ws", Host: "x", Path: "/mqtt"},
-			http.Header{"Sec-Websocket-Protocol": {"mqtt"}}, 0, 0)
+		dialer := websocket.Dialer{Subprotocols: []string{"mqtt"}, NetDial: func(string, string) (net.Conn, error) { return p.connect("192.0.2.1:1000"), nil }}
+		c, _, err := dialer.Dial("ws://x/mqtt", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

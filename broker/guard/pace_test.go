@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,12 +12,12 @@ import (
 
 // swamp writes so many packets of a kind, in pieces, and counts what Read hands on
 // of them until the guard ends the connection; took is how long that was.
-func swamp(t *testing.T, l Limits, hello, packet string, n int) (p *peer, passed int, err error, took time.Duration) {
+func swamp(t *testing.T, l Limits, hello, packet string, n int) (p *peer, passed int, took time.Duration, err error) {
 	p = piped(t, l).join(hello)
 	begin := time.Now()
 	go func() {
 		for range n / 100 {
-			if _, err := io.WriteString(p.client, string(bytes.Repeat([]byte(packet), 100))); err != nil {
+			if _, err := io.WriteString(p.client, strings.Repeat(packet, 100)); err != nil {
 				return
 			}
 		}
@@ -28,7 +29,7 @@ func swamp(t *testing.T, l Limits, hello, packet string, n int) (p *peer, passed
 		some, err = p.Read(buf)
 		passed += some
 	}
-	return p, passed / len(packet), err, time.Since(begin)
+	return p, passed / len(packet), time.Since(begin), err
 }
 
 func TestFloodOfPacketsIsSlowedDownAndCutOffWithTheReason(t *testing.T) {
@@ -37,7 +38,7 @@ func TestFloodOfPacketsIsSlowedDownAndCutOffWithTheReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, passed, err, took := swamp(t, Limits{}, connect5, packet, 100_000)
+				_, passed, took, err := swamp(t, Limits{}, connect5, packet, 100_000)
 				bad, ok := errors.AsType[*Violation](err)
 				if !ok || bad.Reason != tooFast {
 					t.Fatal(err)
@@ -74,7 +75,7 @@ func TestFloodIsToldByDISCONNECTInMQTT5(t *testing.T) {
 
 func TestAwaitedAcknowledgementsAreNoFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, _, err, took := swamp(t, Limits{}, connect5, "\x40\x02\x00\x01", 20_000) // onAck says that they are
+		_, _, took, err := swamp(t, Limits{}, connect5, "\x40\x02\x00\x01", 20_000) // onAck says that they are
 		if !errors.Is(err, io.EOF) || took != 0 {
 			t.Errorf("ended after %v with %v", took, err)
 		}
@@ -83,11 +84,11 @@ func TestAwaitedAcknowledgementsAreNoFlood(t *testing.T) {
 
 func TestPeakOfPacketsIsOnlySlowedDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, passed, err, took := swamp(t, Limits{Packets: 100}, connect5, "\xc0\x00", 400) // and the CONNECT
+		_, passed, took, err := swamp(t, Limits{Packets: 100}, connect5, "\xc0\x00", 400) // and the CONNECT
 		if !errors.Is(err, io.EOF) || passed != 400 || took != 10*time.Millisecond {
 			t.Errorf("of 400 %d passed in %v, then %v", passed, took, err)
 		}
-		_, passed, err, took = swamp(t, Limits{Packets: -1}, connect5, "\xc0\x00", 100_000)
+		_, passed, took, err = swamp(t, Limits{Packets: -1}, connect5, "\xc0\x00", 100_000)
 		if !errors.Is(err, io.EOF) || passed != 100_000 || took != 0 {
 			t.Errorf("without a limit %d passed in %v, then %v", passed, took, err)
 		}
@@ -106,7 +107,7 @@ func TestEndDoesNotWaitForAPause(t *testing.T) {
 				}
 			}
 		}()
-		io.WriteString(p.client, string(bytes.Repeat([]byte("\xc0\x00"), 6)))
+		io.WriteString(p.client, strings.Repeat("\xc0\x00", 6))
 		synctest.Wait()
 		begin := time.Now()
 		p.Close()
