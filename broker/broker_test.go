@@ -8,14 +8,16 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/beckon-rtc/beckon/broker/auth"
-	"github.com/beckon-rtc/beckon/topics"
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 	"go.uber.org/goleak"
+
+	"github.com/beckon-rtc/beckon/broker/auth"
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -130,14 +132,15 @@ func (s *server) client3(t *testing.T, name string, opts ...func(*paho3.ClientOp
 func (s *server) client5(t *testing.T, name string, opts ...func(*paho5.Connect)) *mqttPeer {
 	t.Helper()
 	p := &mqttPeer{t: t, name: name, received: make(chan got, 1000), ended: make(chan struct{}), conn: s.dial(t)}
+	ended := sync.OnceFunc(func() { close(p.ended) }) // the client may say both
 	p.v5 = paho5.NewClient(paho5.ClientConfig{
 		Conn: p.conn,
 		OnPublishReceived: []func(paho5.PublishReceived) (bool, error){func(r paho5.PublishReceived) (bool, error) {
 			p.received <- got{r.Packet.Topic, string(r.Packet.Payload), r.Packet.QoS, r.Packet.Retain}
 			return true, nil
 		}},
-		OnClientError:      func(error) { close(p.ended) },
-		OnServerDisconnect: func(*paho5.Disconnect) { close(p.ended) },
+		OnClientError:      func(error) { ended() },
+		OnServerDisconnect: func(*paho5.Disconnect) { ended() },
 	})
 	cp := &paho5.Connect{ClientID: name, CleanStart: true, KeepAlive: 30}
 	for _, opt := range opts {

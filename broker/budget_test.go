@@ -7,9 +7,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/beckon-rtc/beckon/topics/threat"
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 func TestWhoIsOverTheBudgetIsSlowedDownThenToldThenCut(t *testing.T) {
@@ -77,6 +78,32 @@ func TestJoinsHaveABudgetOfTheirOwn(t *testing.T) {
 		}
 		if took := time.Since(start); took < 900*time.Millisecond || took > 1100*time.Millisecond {
 			t.Errorf("twenty joins took %v, want a second", took)
+		}
+	})
+}
+
+func TestComingAndGoingInOneRoomCountsAsJoins(t *testing.T) {
+	threat.Row(t, 17, 0)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{Joins: 10})
+		s, err := b.newSession(peerOf("p", "garage"), viaMQTT, &inProcess{inbox: inboxFunc(func(topics.Delivery) error { return nil })}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close(true)
+		if err := s.Subscribe(inbox("garage", "p")); err != nil { // stays, as an MQTT client's may
+			t.Fatal(err)
+		}
+		start := time.Now()
+		for range 15 {
+			for _, presence := range []string{topics.PresenceOffline, topics.PresenceOnline} {
+				if err := s.Publish(topics.Address{Room: "garage", Kind: topics.Presence, Src: "p"}, []byte(presence)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if took := time.Since(start); took < 500*time.Millisecond || took > 700*time.Millisecond {
+			t.Errorf("coming and going 15 times took %v, want half a second", took)
 		}
 	})
 }

@@ -158,8 +158,10 @@ func (s *Session) present(m *message) error {
 		return topics.AsError(err).Of(about, "")
 	}
 	if status.Online {
-		if err := s.spendJoin(m.Room); err != nil {
-			return err.Of(about, "")
+		if !s.carries(m.Room) {
+			if err := s.spend(s.joins, "joins"); err != nil {
+				return err.Of(about, "")
+			}
 		}
 	}
 	r := s.broker.enter(m.Room, status.Online)
@@ -243,6 +245,17 @@ func (s *Session) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closed
+}
+
+// carries reports whether the session has joined that room.
+func (s *Session) carries(room string) bool {
+	r := s.broker.enter(room, false)
+	if r == nil {
+		return false
+	}
+	defer r.leave()
+	in := r.members[s]
+	return in != nil && in.peer != nil
 }
 
 // spendJoin takes a join from the budget, unless the session has something in that
