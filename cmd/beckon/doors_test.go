@@ -53,6 +53,7 @@ var (
 type site struct {
 	*testServer
 	trust *tls.Config
+	dial  func(network, addr string) (net.Conn, error) // nil: by TCP
 }
 
 func startSite(t testing.TB, args ...string) *site {
@@ -66,7 +67,7 @@ func startSite(t testing.TB, args ...string) *site {
 	if !trust.RootCAs.AppendCertsFromPEM(pem) {
 		t.Fatal("the certificate cannot be trusted")
 	}
-	return &site{startServer(t, append(args, "--tls-cert="+cert, "--tls-key="+key)...), trust}
+	return &site{testServer: startServer(t, append(args, "--tls-cert="+cert, "--tls-key="+key)...), trust: trust}
 }
 
 // awaitLog waits until the server has logged a line with all these words.
@@ -103,6 +104,9 @@ func eventually(t testing.TB, what string, is func() bool) {
 
 // open opens a transport for MQTT.
 func (s *site) open(scheme string) (net.Conn, error) {
+	if s.dial != nil {
+		return s.dial("mqtt", s.MQTT)
+	}
 	dialer := &net.Dialer{Timeout: atMost}
 	switch scheme {
 	case "tcp":
@@ -564,7 +568,7 @@ type reply struct {
 
 func (s *site) json(t testing.TB, c *caller) (*lineJSON, error) {
 	l := &lineJSON{me: c.name, replies: make(chan reply, 10000), gone: make(chan struct{})}
-	dialer := websocket.Dialer{TLSClientConfig: s.trust, HandshakeTimeout: atMost}
+	dialer := websocket.Dialer{TLSClientConfig: s.trust, HandshakeTimeout: atMost, NetDial: s.dial}
 	var err error
 	if l.ws, _, err = dialer.Dial(c.at.scheme+"://"+s.MQTT+"/ws", nil); err != nil {
 		return nil, err

@@ -271,7 +271,7 @@ func TestClientCertificateLogsInAtEveryDoorOfTLS(t *testing.T) {
 	withCertificate := func(c tls.Certificate) *site {
 		trust := plain.Clone()
 		trust.Certificates = []tls.Certificate{c}
-		return &site{s.testServer, trust}
+		return &site{testServer: s.testServer, trust: trust}
 	}
 	encrypted := []entrance{mqtt3TLS, mqtt5TLS, mqtt3WSS, mqtt5WSS, jsonWSS}
 	for _, at := range encrypted {

@@ -1,0 +1,577 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	paho5 "github.com/eclipse/paho.golang/paho"
+	paho3 "github.com/eclipse/paho.mqtt.golang"
+	"pgregory.net/rapid"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/bridge/ws"
+	"github.com/beckon-rtc/beckon/broker"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// The promise at the end of the threats: each accepted message ends in exactly one
+// of delivered, held until a stated time, or failed with a reason, and its sender
+// hears which. Random steps are done to a server, through its doors, and to the
+// model; after each, when all is quiet, every client must have heard exactly what
+// the model says. A run prints its steps as sentences. For a long one:
+//
+//	go test ./cmd/beckon -run ModelOnFakeTime -rapid.checks=2000 -rapid.steps=60
+func TestModelOnFakeTimeEveryMessageHasOneFateAndItsSenderHearsIt(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
+			p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now())}
+			defer p.finish()
+			p.begin()
+			rt.Repeat(p.actions())
+		})
+	})
+}
+
+var (
+	roomsOfPlay = []string{"garage", "attic"}
+	namesOfPlay = []string{"alice", "bob", "cam"} // cam is a device
+)
+
+// play is a server, its clients, and the model of them.
+type play struct {
+	*rapid.T
+	tb *bubble
+	*model
+	*pipes
+	parties []*party
+	watched bool   // the eye reads what peers say to each other
+	eye     *party // an observer of everything
+	late    *party // another, who comes anew each time
+	said    int    // messages so far
+	met     int    // connections so far
+}
+
+// party is a connection and its model.
+type party struct {
+	*link
+	c    *caller
+	view map[place]string // presences
+	got  []string
+}
+
+func (p *play) say(format string, args ...any) { p.Logf("-- "+format, args...) }
+
+// bubble is what the helpers of other tests need of a test.
+type bubble struct {
+	testing.TB
+	rt   *rapid.T
+	ends []func()
+}
+
+func (b *bubble) Helper()                      {}
+func (b *bubble) Cleanup(f func())             { b.ends = append(b.ends, f) }
+func (b *bubble) Fatalf(f string, args ...any) { b.rt.Fatalf(f, args...) }
+
+func (p *play) begin() {
+	p.held, p.open, p.grace, p.hold = 4, 3, 5*time.Second, 20*time.Second+time.Millisecond/2
+	p.watched = rapid.Bool().Draw(p.T, "watched")
+	for _, r := range roomsOfPlay {
+		for _, n := range namesOfPlay {
+			p.may[place{r, n}] = true
+		}
+	}
+	p.pipes = &pipes{mayBe: p.may}
+	p.serve()
+}
+
+func (p *play) serve() {
+	p.pipes.start(p.tb, p.model)
+	p.eye, p.late = p.observer(), p.observer()
+	for _, room := range roomsOfPlay {
+		p.eye.subscribe(p, room, "peers/+", "all/+")
+		if p.watched {
+			p.eye.subscribe(p, room, "to/+/+")
+		}
+	}
+}
+
+func (one *party) subscribe(p *play, room string, kinds ...string) {
+	for _, kind := range kinds {
+		if err := one.c.line.(*line3).subscribe("rtc/v1/" + room + "/" + kind); err != nil {
+			p.Fatal(err)
+		}
+	}
+}
+
+func (one *party) unsubscribe(p *play, room string, kinds ...string) {
+	for _, kind := range kinds {
+		var err error
+		switch filter := "rtc/v1/" + room + "/" + kind; l := one.c.line.(type) {
+		case *line3:
+			err = done(l.client.Unsubscribe(filter))
+		case *line5:
+			_, err = l.client.Unsubscribe(context.Background(), &paho5.Unsubscribe{Topics: []string{filter}})
+		}
+		if err != nil {
+			p.Fatal(err)
+		}
+	}
+}
+
+// observer connects someone who may read everything.
+func (p *play) observer() *party {
+	c := &caller{t: p.tb, name: "observer", at: mqtt3TCP, events: make(chan event, 10000), ended: make(chan string, 1), present: map[string]string{}}
+	l, err := p.site.mqtt3(p.tb, c, func(o *paho3.ClientOptions) {
+		o.SetDefaultPublishHandler(func(_ paho3.Client, m paho3.Message) {
+			e := mqttEvent(m.Topic(), m.Payload())
+			if e.kind == "message" {
+				e.kind += " to " + strings.Split(m.Topic(), "/")[4]
+			}
+			if e.from != topics.Server {
+				c.events <- e
+			}
+		})
+	})
+	if err != nil {
+		p.Fatal(err)
+	}
+	c.line = l
+	return &party{link: &link{id: "observer"}, c: c, view: map[place]string{}}
+}
+
+func (p *play) finish() {
+	for _, one := range p.parties {
+		one.c.line.cut()
+	}
+	p.pipes.stop()
+	for _, f := range p.tb.ends {
+		f()
+	}
+}
+
+// pipes is a server without sockets.
+type pipes struct {
+	site    *site
+	broker  *broker.Broker
+	door    *ws.Handler
+	server  *http.Server
+	running sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	mayBe   map[place]bool
+	revoked string
+}
+
+func (s *pipes) identity(name string) (topics.Identity, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := topics.Identity{Name: name, Device: name == "cam"}
+	switch name {
+	case s.revoked:
+		return id, topics.Errorf(topics.Unauthorized, "%s is not known any more", name)
+	case "observer":
+		id.Grants = []topics.Grant{{Room: "*", Role: topics.Observer}}
+	}
+	for at, may := range s.mayBe {
+		if may && at.name == name {
+			id.Grants = append(id.Grants, topics.Grant{Room: at.room, Role: topics.Peer})
+		}
+	}
+	return id, nil
+}
+
+func (s *pipes) start(tb testing.TB, m *model) {
+	authenticate := func(_ context.Context, c topics.Credentials) (topics.Identity, error) { return s.identity(c.Name) }
+	var err error
+	s.broker, err = broker.New(broker.Config{
+		Authenticate: authenticate,
+		Still:        func(id topics.Identity) (topics.Identity, error) { return s.identity(id.Name) },
+		Grace:        m.grace, Hold: m.hold, MaxHeld: m.held, MaxSessions: m.open, Rate: -1, Joins: -1,
+	})
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	s.door, err = ws.New(ws.Config{
+		Connect: func(id topics.Identity, via string, inbox bridge.Inbox) (bridge.Bus, error) {
+			bus, err := s.broker.Connect(id, via, inbox)
+			if err != nil {
+				return nil, err
+			}
+			return bus, nil
+		},
+		Authenticate: authenticate,
+		Root:         topics.DefaultRoot,
+		Logger:       slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	s.server = &http.Server{Handler: s.door}
+	accept := make(pipeListener)
+	s.running.Go(func() { _ = s.server.Serve(accept) })
+	s.site = &site{testServer: &testServer{MQTT: "localhost"}, dial: func(network, _ string) (net.Conn, error) {
+		client, server := net.Pipe()
+		if network == "mqtt" {
+			s.running.Go(func() { s.broker.ServeConn(server) })
+		} else {
+			accept <- server
+		}
+		return client, nil
+	}}
+}
+
+func (s *pipes) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var parts sync.WaitGroup
+	parts.Go(func() { s.broker.Drain(ctx) })
+	parts.Go(func() { _ = s.door.Drain(ctx) })
+	parts.Wait()
+	s.door.Close()
+	_ = s.server.Close()
+	_ = s.broker.Close()
+	s.running.Wait()
+}
+
+// ---- what can happen ----
+
+func (p *play) actions() map[string]func(*rapid.T) {
+	steps := map[string]func(){
+		"arrive": p.arrive, "come": p.arrive, "join": p.joinMore, "part": p.partOne, "leave": p.leave, "cut": p.cut,
+		"send": p.sendOne, "write": p.sendOne, "call": p.sendOne, "all": p.toAll, "wait": p.wait,
+		"grant": p.regrant, "revoke": p.revokeOne, "restart": p.restartIt,
+	}
+	actions := map[string]func(*rapid.T){"": func(*rapid.T) { p.check() }}
+	for name, step := range steps {
+		actions[name] = func(*rapid.T) {
+			time.Sleep(time.Millisecond) // so that no two things end at the same time
+			p.pass(time.Now())
+			step()
+			synctest.Wait()
+			p.pass(time.Now())
+		}
+	}
+	return actions
+}
+
+func pick[E any](p *play, what string, from []E) E {
+	if len(from) == 0 {
+		p.Skip("nobody is there")
+	}
+	return from[rapid.IntRange(0, len(from)-1).Draw(p.T, what)]
+}
+
+func (p *play) room() string { return pick(p, "room", roomsOfPlay) }
+
+func (p *play) arrive() {
+	name, at := pick(p, "name", namesOfPlay), pick(p, "door", []entrance{mqtt3TCP, mqtt5TCP, jsonWS})
+	room := p.room()
+	p.met++
+	one := &party{link: p.connect(fmt.Sprintf("%s#%d", name, p.met), name, at), view: map[place]string{}}
+	p.say("%s connects by %v", one.id, at)
+	one.c = p.site.connect(p.tb, at, name)
+	p.parties = append(p.parties, one)
+	p.enter(one, room)
+	if one.json() && !one.reads[room] {
+		one.c.line.leave() // it would be asked to, in 10 s
+		p.end(one.link, true)
+	}
+}
+
+func (p *play) joinMore() { p.enter(pick(p, "who", p.parties), p.room()) }
+
+func (p *play) enter(one *party, room string) {
+	if one.json() && p.may[place{room, one.name}] && !one.may[room] {
+		p.Skip("FAULT: of a room granted later it subscribes to its inbox only")
+	}
+	p.say("%s joins %s", one.id, room)
+	err := one.c.line.join(room)
+	if may := p.join(one.link, room); may != (err == nil) {
+		p.Fatalf("%s joins %s: %v; it may: %v", one.id, room, err, may)
+	}
+}
+
+func (p *play) partOne() {
+	one, room := pick(p, "who", p.parties), p.room()
+	if !p.may[place{room, one.name}] {
+		p.Skip("refused, like a join")
+	}
+	p.say("%s parts from %s", one.id, room)
+	_ = one.c.line.part(room)
+	p.part(one.link, room)
+	if p.watched && one.reads[room] {
+		// FAULT: while there is an observer, it would hear what is said to its
+		// name, wherever that is by now.
+		one.unsubscribe(p, room, "peers/+", "all/+", "to/"+one.name+"/+")
+		delete(one.reads, room)
+	}
+}
+
+func (p *play) leave() {
+	one := pick(p, "who", p.parties)
+	p.say("%s leaves", one.id)
+	one.c.line.leave()
+	p.end(one.link, true)
+}
+
+func (p *play) cut() {
+	one := pick(p, "who", p.parties)
+	p.say("%s is cut", one.id)
+	one.c.line.cut()
+	p.end(one.link, false)
+}
+
+func (p *play) sendOne() {
+	one, room := pick(p, "who", p.parties), p.room()
+	dst := pick(p, "to", append(slices.DeleteFunc(slices.Clone(namesOfPlay), func(n string) bool { return n == one.name }), "nobody"))
+	kind := pick(p, "kind", []string{"msg", "start", "offer", "answer", "candidate", "bye"})
+	p.said++
+	session, text := "", fmt.Sprintf(`{"type":"x-%d"}`, p.said)
+	if kind == "msg" {
+		kind = fmt.Sprintf("x-%d", p.said)
+	} else {
+		session = pick(p, "session", []string{"k1", "k2", "k3", "k4"})
+		text = fmt.Sprintf(`{"type":%q,"session":%q,"n":%d}`, kind, session, p.said)
+	}
+	if p.sweeps(one, room, dst, kind, session) {
+		p.Skip("FAULT: what waits of a session that began before is dropped, and nobody is told")
+	}
+	p.say("%s says to %s in %s: %s", one.id, dst, room, text)
+	fate, err := one.c.line.send(room, dst, text)
+	if err != nil && fate == 0 {
+		p.Fatalf("%s cannot send: %v", one.id, err)
+	}
+	p.fate(one, fate, p.send(one.link, room, dst, kind, session, text))
+}
+
+// sweeps reports whether a message begins a session at somebody for whom messages
+// of an older session wait, that did not begin among them.
+func (p *play) sweeps(one *party, room, dst, kind, session string) bool {
+	s := p.stays[place{room, dst}]
+	if s == nil || kind != "offer" && kind != "start" {
+		return false
+	}
+	of := func(session string) func(*note) bool {
+		return func(n *note) bool { return n.opens && n.src == one.name && n.session == session }
+	}
+	return slices.ContainsFunc(s.waiting, func(n *note) bool {
+		return n.src == one.name && n.session != "" && n.session != session && !slices.ContainsFunc(s.waiting, of(n.session))
+	})
+}
+
+// fate is what the answer to a message must be.
+func (p *play) fate(one *party, got int, code topics.Code) {
+	want := int(code)
+	if !one.json() {
+		want = 0
+		if code != 0 && one.at.protocol == "MQTT 5" {
+			want = int(code.MQTT())
+		}
+	}
+	if got != want {
+		p.Fatalf("%s was answered %#x, want %#x for %d", one.id, got, want, code)
+	}
+}
+
+func (p *play) toAll() {
+	one, room := pick(p, "who", p.parties), p.room()
+	p.said++
+	kind := fmt.Sprintf("x-%d", p.said)
+	text := fmt.Sprintf(`{"type":%q}`, kind)
+	p.say("%s says to all in %s: %s", one.id, room, text)
+	fate, err := one.c.line.send(room, "", text)
+	if err != nil && fate == 0 {
+		p.Fatalf("%s cannot send: %v", one.id, err)
+	}
+	p.fate(one, fate, p.sayAll(one.link, room, kind, text))
+}
+
+func (p *play) wait() {
+	d := time.Duration(pick(p, "seconds", []int{1, 3, 6, 21})) * time.Second
+	p.say("%v go by", d)
+	time.Sleep(d)
+}
+
+func (p *play) regrant() {
+	at := place{p.room(), pick(p, "name", namesOfPlay)}
+	p.say("%s may be in %s: %v", at.name, at.room, !p.may[at])
+	p.mu.Lock()
+	p.grant(at, !p.may[at])
+	p.mu.Unlock()
+	p.broker.Recheck()
+}
+
+func (p *play) revokeOne() {
+	name := pick(p, "name", namesOfPlay)
+	p.say("%s is revoked, and known again", name)
+	for _, who := range []string{name, ""} {
+		p.mu.Lock()
+		p.revoked = who
+		p.mu.Unlock()
+		p.broker.Recheck()
+	}
+	p.revoke(name)
+}
+
+func (p *play) restartIt() {
+	p.say("the server restarts")
+	p.check()
+	p.pipes.stop()
+	p.restart()
+	for _, one := range append(p.parties, p.eye) {
+		one.take()
+		p.same(one.id, nil, one.got)
+	}
+	p.gone()
+	p.serve()
+}
+
+// ---- what must hold ----
+
+func (p *play) check() {
+	synctest.Wait()
+	for _, room := range roomsOfPlay {
+		p.late.subscribe(p, room, "peers/+")
+		p.late.unsubscribe(p, room, "peers/+")
+	}
+	synctest.Wait()
+	p.late.take()
+	p.isView(p.late, "")
+	clear(p.late.view)
+	p.eye.take()
+	p.seen = slices.DeleteFunc(p.seen, func(what string) bool { return !p.watched && strings.HasPrefix(what, "message") })
+	p.same(p.eye.id, p.seen, p.eye.got)
+	p.isView(p.eye, "")
+	p.seen, p.eye.got = nil, nil
+	for _, one := range p.parties {
+		one.take()
+	}
+	p.gone()
+	for _, one := range p.parties {
+		p.same(one.id, one.hears, one.got)
+		one.hears, one.got = nil, nil
+		for _, room := range roomsOfPlay {
+			if one.reads[room] {
+				p.isView(one, room)
+			} else {
+				for at := range one.view {
+					if at.room == room {
+						delete(one.view, at)
+					}
+				}
+			}
+		}
+	}
+}
+
+// gone sees off the connections that have ended.
+func (p *play) gone() {
+	p.parties = slices.DeleteFunc(p.parties, func(one *party) bool {
+		if !one.over {
+			if len(one.c.ended) > 0 {
+				p.Fatalf("the server ended %s with %s", one.id, <-one.c.ended)
+			}
+			return false
+		}
+		want := map[topics.Code][2]string{topics.Replaced: {"0x8E", "4511"}, topics.Unauthorized: {"0x87", "4510"}, topics.Unavailable: {"0x8B", "4001"}}
+		if code, ok := want[one.ended]; ok {
+			one.c.t = p.tb
+			one.c.isEnded(code[0], code[1])
+			one.c.line.leave()
+			if one.ended != topics.Unavailable {
+				p.same(one.id, one.hears, one.got)
+			}
+		}
+		return true
+	})
+}
+
+// take sorts what has come.
+func (one *party) take() {
+	for len(one.c.events) > 0 {
+		e := <-one.c.events
+		switch e.kind {
+		case "presence":
+			var is struct {
+				Online    bool
+				Name, Via string
+			}
+			text := ""
+			if e.text != "" {
+				_ = json.Unmarshal([]byte(e.text), &is)
+				text = "offline"
+			}
+			if is.Online {
+				text = "online by " + is.Via + " as " + is.Name
+			}
+			if one.view[place{e.room, e.from}] = text; text == "" {
+				delete(one.view, place{e.room, e.from})
+			}
+			if one.id == "observer" {
+				one.got = append(one.got, told("presence", e.from, e.room, text))
+			}
+		case "joined":
+			one.got = append(one.got, "joined "+e.room)
+		case "error":
+			var is struct {
+				Code               topics.Code
+				About, Session, To string
+			}
+			_ = json.Unmarshal([]byte(e.text), &is)
+			one.got = append(one.got, failure(e.room, is.Code, is.About, is.Session, is.To))
+		case "goaway":
+		default:
+			one.got = append(one.got, told(e.kind, e.from, e.room, e.text))
+		}
+	}
+}
+
+// isView demands that a client sees who is there, in a room or in all.
+func (p *play) isView(one *party, room string) {
+	var want, got []string
+	for at, s := range p.stays {
+		if (room == "" || at.room == room) && at.name != one.name {
+			want = append(want, told("presence", at.name, at.room, s.shown))
+		}
+	}
+	for at, text := range one.view {
+		if (room == "" || at.room == room) && at.name != one.name {
+			got = append(got, told("presence", at.name, at.room, text))
+		}
+	}
+	p.same("the view of "+one.id, want, got)
+}
+
+// same demands that all that was to be heard was heard, once, and what one peer
+// said in its order.
+func (p *play) same(who string, want, got []string) {
+	if a, b := inOrder(want), inOrder(got); a != b {
+		p.Fatalf("%s heard\n%s\nwant\n%s", who, b, a)
+	}
+}
+
+// inOrder sorts by who says it, and keeps the order of what each says. Of the
+// sessions that end with a peer, the byes come in any order.
+func inOrder(heard []string) string {
+	head := func(s string) string { head, _, _ := strings.Cut(s, ": "); return head }
+	gone := func(s string) bool { return strings.HasSuffix(s, `"reason":"gone"}`) }
+	heard = slices.Clone(heard)
+	slices.SortStableFunc(heard, func(a, b string) int { return strings.Compare(head(a), head(b)) })
+	for from, to := 0, 0; from < len(heard); from = to + 1 {
+		for to = from; to < len(heard) && gone(heard[to]) && head(heard[to]) == head(heard[from]); {
+			to++
+		}
+		slices.Sort(heard[from:to])
+	}
+	return strings.Join(heard, "\n")
+}
