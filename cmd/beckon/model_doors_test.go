@@ -37,6 +37,7 @@ func TestModelOnFakeTimeEveryMessageHasOneFateAndItsSenderHearsIt(t *testing.T) 
 			p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now())}
 			defer p.finish()
 			p.begin()
+			p.gather()
 			rt.Repeat(p.actions())
 		})
 	})
@@ -83,7 +84,7 @@ func (b *bubble) Cleanup(f func())             { b.ends = append(b.ends, f) }
 func (b *bubble) Fatalf(f string, args ...any) { b.rt.Fatalf(f, args...) }
 
 func (p *play) begin() {
-	p.held, p.open, p.grace, p.hold = 4, 3, 5*time.Second, 20*time.Second+time.Millisecond/2
+	p.held, p.open, p.grace, p.hold = 3, 2, 5*time.Second, 20*time.Second+time.Millisecond/2
 	p.watched = rapid.Bool().Draw(p.T, "watched")
 	for _, r := range roomsOfPlay {
 		for _, n := range namesOfPlay {
@@ -247,9 +248,9 @@ func (s *pipes) stop() {
 
 func (p *play) actions() map[string]func(*rapid.T) {
 	steps := map[string]func(){
-		"arrive": p.arrive, "come": p.arrive, "join": p.joinMore, "part": p.partOne, "leave": p.leave, "cut": p.cut,
-		"send": p.sendOne, "write": p.sendOne, "call": p.sendOne, "all": p.toAll, "wait": p.wait,
-		"grant": p.regrant, "revoke": p.revokeOne, "restart": p.restartIt,
+		"arrive": p.arrive, "join": p.joinMore, "part": p.partOne, "leave": p.leave, "cut": p.cut, "be cut": p.cut,
+		"send": p.sendOne, "write": p.sendOne, "call": p.sendOne, "ring": p.sendOne, "tell": p.sendOne, "all": p.toAll,
+		"wait": p.wait, "grant": p.regrant, "revoke": p.revokeOne, "restart": p.restartIt,
 	}
 	actions := map[string]func(*rapid.T){"": func(*rapid.T) { p.check() }}
 	for name, step := range steps {
@@ -271,11 +272,33 @@ func pick[E any](p *play, what string, from []E) E {
 	return from[rapid.IntRange(0, len(from)-1).Draw(p.T, what)]
 }
 
+// roomOf picks a room where one is, most of the time.
+func (p *play) roomOf(one *party) string {
+	var in []string
+	for _, room := range roomsOfPlay {
+		if s := p.stays[place{room, one.name}]; s != nil && s.link == one.link {
+			in = append(in, room)
+		}
+	}
+	if len(in) == 0 || rapid.IntRange(0, 7).Draw(p.T, "anywhere") == 7 {
+		in = roomsOfPlay
+	}
+	return pick(p, "room", in)
+}
+
 func (p *play) room() string { return pick(p, "room", roomsOfPlay) }
 
-func (p *play) arrive() {
-	name, at := pick(p, "name", namesOfPlay), pick(p, "door", []entrance{mqtt3TCP, mqtt5TCP, jsonWS})
-	room := p.room()
+// gather lets everybody in, so that there is something to play with.
+func (p *play) gather() {
+	for _, name := range namesOfPlay {
+		p.arriveAs(name, roomsOfPlay[0])
+	}
+}
+
+func (p *play) arrive() { p.arriveAs(pick(p, "name", namesOfPlay), p.room()) }
+
+func (p *play) arriveAs(name, room string) {
+	at := pick(p, "door", []entrance{mqtt3TCP, mqtt5TCP, jsonWS})
 	p.met++
 	one := &party{link: p.connect(fmt.Sprintf("%s#%d", name, p.met), name, at), view: map[place]string{}}
 	p.say("%s connects by %v", one.id, at)
@@ -302,7 +325,8 @@ func (p *play) enter(one *party, room string) {
 }
 
 func (p *play) partOne() {
-	one, room := pick(p, "who", p.parties), p.room()
+	one := pick(p, "who", p.parties)
+	room := p.roomOf(one)
 	if !p.may[place{room, one.name}] {
 		p.Skip("refused, like a join")
 	}
@@ -332,15 +356,17 @@ func (p *play) cut() {
 }
 
 func (p *play) sendOne() {
-	one, room := pick(p, "who", p.parties), p.room()
-	dst := pick(p, "to", append(slices.DeleteFunc(slices.Clone(namesOfPlay), func(n string) bool { return n == one.name }), "nobody"))
+	one := pick(p, "who", p.parties)
+	room := p.roomOf(one)
+	others := slices.DeleteFunc(slices.Clone(namesOfPlay), func(n string) bool { return n == one.name })
+	dst := pick(p, "to", slices.Concat(others, others, others, []string{"nobody"}))
 	kind := pick(p, "kind", []string{"msg", "start", "offer", "answer", "candidate", "bye"})
 	p.said++
 	session, text := "", fmt.Sprintf(`{"type":"x-%d"}`, p.said)
 	if kind == "msg" {
 		kind = fmt.Sprintf("x-%d", p.said)
 	} else {
-		session = pick(p, "session", []string{"k1", "k2", "k3", "k4"})
+		session = pick(p, "session", []string{"k1", "k2", "k3"})
 		text = fmt.Sprintf(`{"type":%q,"session":%q,"n":%d}`, kind, session, p.said)
 	}
 	if p.sweeps(one, room, dst, kind, session) {
@@ -384,7 +410,8 @@ func (p *play) fate(one *party, got int, code topics.Code) {
 }
 
 func (p *play) toAll() {
-	one, room := pick(p, "who", p.parties), p.room()
+	one := pick(p, "who", p.parties)
+	room := p.roomOf(one)
 	p.said++
 	kind := fmt.Sprintf("x-%d", p.said)
 	text := fmt.Sprintf(`{"type":%q}`, kind)
@@ -397,7 +424,7 @@ func (p *play) toAll() {
 }
 
 func (p *play) wait() {
-	d := time.Duration(pick(p, "seconds", []int{1, 3, 6, 21})) * time.Second
+	d := time.Duration(pick(p, "seconds", []int{1, 3, 6, 21, 6, 6})) * time.Second
 	p.say("%v go by", d)
 	time.Sleep(d)
 }
