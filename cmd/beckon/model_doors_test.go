@@ -2,25 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
+	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 	"pgregory.net/rapid"
 
-	"github.com/beckon-rtc/beckon/bridge"
-	"github.com/beckon-rtc/beckon/bridge/ws"
-	"github.com/beckon-rtc/beckon/broker"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -34,11 +26,13 @@ import (
 func TestModelOnFakeTimeEveryMessageHasOneFateAndItsSenderHearsIt(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		rapid.SyncTest(rt, func(rt *rapid.T) {
-			p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now())}
+			p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now()), stage: new(pipes)}
 			defer p.finish()
-			p.begin()
-			p.gather()
-			rt.Repeat(p.actions())
+			p.device, p.held, p.open, p.grace, p.hold = "cam", 3, 2, 5*time.Second, 20*time.Second+time.Millisecond/2
+			p.begin(mqtt3TCP, mqtt5TCP, jsonWS)
+			steps := p.steps()
+			maps.Copy(steps, map[string]func(){"wait": p.wait, "grant": p.regrant, "revoke": p.revokeOne})
+			p.repeat(steps)
 		})
 	})
 }
@@ -53,13 +47,24 @@ type play struct {
 	*rapid.T
 	tb *bubble
 	*model
-	*pipes
+	stage
+	site    *site
 	parties []*party
+	doors   []entrance
 	watched bool   // the eye reads what peers say to each other
 	eye     *party // an observer of everything
 	late    *party // another, who comes anew each time
 	said    int    // messages so far
 	met     int    // connections so far
+}
+
+// stage is where a play is done.
+type stage interface {
+	start(*play) *site
+	stop()
+	await(is func() bool) // until that is so, or nothing more can come
+	flush(*party)         // waits until what is on its way has come
+	cutOff(*play, *party) // waits until that was noticed
 }
 
 // party is a connection and its model.
@@ -83,20 +88,23 @@ func (b *bubble) Helper()                      {}
 func (b *bubble) Cleanup(f func())             { b.ends = append(b.ends, f) }
 func (b *bubble) Fatalf(f string, args ...any) { b.rt.Fatalf(f, args...) }
 
-func (p *play) begin() {
-	p.held, p.open, p.grace, p.hold = 3, 2, 5*time.Second, 20*time.Second+time.Millisecond/2
+func (p *play) begin(doors ...entrance) {
+	p.doors = doors
 	p.watched = rapid.Bool().Draw(p.T, "watched")
 	for _, r := range roomsOfPlay {
 		for _, n := range namesOfPlay {
 			p.may[place{r, n}] = true
 		}
 	}
-	p.pipes = &pipes{mayBe: p.may}
-	p.serve()
+	p.open4all()
+	for _, name := range namesOfPlay { // so that there is something to play with
+		p.arriveAs(name, roomsOfPlay[0])
+	}
 }
 
-func (p *play) serve() {
-	p.pipes.start(p.tb, p.model)
+// open4all starts the server, and the observers.
+func (p *play) open4all() {
+	p.site = p.start(p)
 	p.eye, p.late = p.observer(), p.observer()
 	for _, room := range roomsOfPlay {
 		p.eye.subscribe(p, room, "peers/+", "all/+")
@@ -154,115 +162,35 @@ func (p *play) finish() {
 	for _, one := range p.parties {
 		one.c.line.cut()
 	}
-	p.pipes.stop()
-	for _, f := range p.tb.ends {
+	p.stop()
+	for _, f := range slices.Backward(p.tb.ends) {
 		f()
 	}
 }
 
-// pipes is a server without sockets.
-type pipes struct {
-	site    *site
-	broker  *broker.Broker
-	door    *ws.Handler
-	server  *http.Server
-	running sync.WaitGroup
-
-	mu      sync.Mutex // guards what follows
-	mayBe   map[place]bool
-	revoked string
-}
-
-func (s *pipes) identity(name string) (topics.Identity, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	id := topics.Identity{Name: name, Device: name == "cam"}
-	switch name {
-	case s.revoked:
-		return id, topics.Errorf(topics.Unauthorized, "%s is not known any more", name)
-	case "observer":
-		id.Grants = []topics.Grant{{Room: "*", Role: topics.Observer}}
-	}
-	for at, may := range s.mayBe {
-		if may && at.name == name {
-			id.Grants = append(id.Grants, topics.Grant{Room: at.room, Role: topics.Peer})
-		}
-	}
-	return id, nil
-}
-
-func (s *pipes) start(tb testing.TB, m *model) {
-	authenticate := func(_ context.Context, c topics.Credentials) (topics.Identity, error) { return s.identity(c.Name) }
-	var err error
-	s.broker, err = broker.New(broker.Config{
-		Authenticate: authenticate,
-		Still:        func(id topics.Identity) (topics.Identity, error) { return s.identity(id.Name) },
-		Grace:        m.grace, Hold: m.hold, MaxHeld: m.held, MaxSessions: m.open, Rate: -1, Joins: -1,
-	})
-	if err != nil {
-		tb.Fatalf("%v", err)
-	}
-	s.door, err = ws.New(ws.Config{
-		Connect: func(id topics.Identity, via string, inbox bridge.Inbox) (bridge.Bus, error) {
-			bus, err := s.broker.Connect(id, via, inbox)
-			if err != nil {
-				return nil, err
-			}
-			return bus, nil
-		},
-		Authenticate: authenticate,
-		Root:         topics.DefaultRoot,
-		Logger:       slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		tb.Fatalf("%v", err)
-	}
-	s.server = &http.Server{Handler: s.door}
-	accept := make(pipeListener)
-	s.running.Go(func() { _ = s.server.Serve(accept) })
-	s.site = &site{testServer: &testServer{MQTT: "localhost"}, dial: func(network, _ string) (net.Conn, error) {
-		client, server := net.Pipe()
-		if network == "mqtt" {
-			s.running.Go(func() { s.broker.ServeConn(server) })
-		} else {
-			accept <- server
-		}
-		return client, nil
-	}}
-}
-
-func (s *pipes) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	var parts sync.WaitGroup
-	parts.Go(func() { s.broker.Drain(ctx) })
-	parts.Go(func() { _ = s.door.Drain(ctx) })
-	parts.Wait()
-	s.door.Close()
-	_ = s.server.Close()
-	_ = s.broker.Close()
-	s.running.Wait()
-}
-
 // ---- what can happen ----
 
-func (p *play) actions() map[string]func(*rapid.T) {
-	steps := map[string]func(){
+// steps are those that a server takes on fake time or not.
+func (p *play) steps() map[string]func() {
+	return map[string]func(){
 		"arrive": p.arrive, "join": p.joinMore, "part": p.partOne, "leave": p.leave, "cut": p.cut, "be cut": p.cut,
 		"send": p.sendOne, "write": p.sendOne, "call": p.sendOne, "ring": p.sendOne, "tell": p.sendOne, "all": p.toAll,
-		"wait": p.wait, "grant": p.regrant, "revoke": p.revokeOne, "restart": p.restartIt,
+		"restart": p.restartIt,
 	}
+}
+
+func (p *play) repeat(steps map[string]func()) {
 	actions := map[string]func(*rapid.T){"": func(*rapid.T) { p.check() }}
 	for name, step := range steps {
 		actions[name] = func(*rapid.T) {
 			time.Sleep(time.Millisecond) // so that no two things end at the same time
 			p.pass(time.Now())
 			step()
-			synctest.Wait()
+			p.await(func() bool { return true })
 			p.pass(time.Now())
 		}
 	}
-	return actions
+	p.Repeat(actions)
 }
 
 func pick[E any](p *play, what string, from []E) E {
@@ -288,17 +216,10 @@ func (p *play) roomOf(one *party) string {
 
 func (p *play) room() string { return pick(p, "room", roomsOfPlay) }
 
-// gather lets everybody in, so that there is something to play with.
-func (p *play) gather() {
-	for _, name := range namesOfPlay {
-		p.arriveAs(name, roomsOfPlay[0])
-	}
-}
-
 func (p *play) arrive() { p.arriveAs(pick(p, "name", namesOfPlay), p.room()) }
 
 func (p *play) arriveAs(name, room string) {
-	at := pick(p, "door", []entrance{mqtt3TCP, mqtt5TCP, jsonWS})
+	at := pick(p, "door", p.doors)
 	p.met++
 	one := &party{link: p.connect(fmt.Sprintf("%s#%d", name, p.met), name, at), view: map[place]string{}}
 	p.say("%s connects by %v", one.id, at)
@@ -351,7 +272,7 @@ func (p *play) leave() {
 func (p *play) cut() {
 	one := pick(p, "who", p.parties)
 	p.say("%s is cut", one.id)
-	one.c.line.cut()
+	p.cutOff(p, one)
 	p.end(one.link, false)
 }
 
@@ -432,10 +353,8 @@ func (p *play) wait() {
 func (p *play) regrant() {
 	at := place{p.room(), pick(p, "name", namesOfPlay)}
 	p.say("%s may be in %s: %v", at.name, at.room, !p.may[at])
-	p.mu.Lock()
 	p.grant(at, !p.may[at])
-	p.mu.Unlock()
-	p.broker.Recheck()
+	p.stage.(*pipes).know(p.may, "")
 }
 
 func (p *play) revokeOne() {
@@ -446,12 +365,8 @@ func (p *play) revokeOne() {
 		}
 	}
 	p.say("%s is revoked, and known again", name)
-	for _, who := range []string{name, ""} {
-		p.mu.Lock()
-		p.revoked = who
-		p.mu.Unlock()
-		p.broker.Recheck()
-	}
+	p.stage.(*pipes).know(p.may, name)
+	p.stage.(*pipes).know(p.may, "")
 	p.revoke(name)
 	// FAULT: its peers are to be gone at once, but have the grace if the end of
 	// the connection is noticed before the broker has closed the session.
@@ -461,152 +376,12 @@ func (p *play) revokeOne() {
 func (p *play) restartIt() {
 	p.say("the server restarts")
 	p.check()
-	p.pipes.stop()
+	p.stop()
 	p.restart()
 	for _, one := range append(p.parties, p.eye) {
 		one.take()
 		p.same(one.id, nil, one.got)
 	}
 	p.gone()
-	p.serve()
-}
-
-// ---- what must hold ----
-
-func (p *play) check() {
-	synctest.Wait()
-	for _, room := range roomsOfPlay {
-		p.late.subscribe(p, room, "peers/+")
-		p.late.unsubscribe(p, room, "peers/+")
-	}
-	synctest.Wait()
-	p.late.take()
-	p.isView(p.late, "")
-	clear(p.late.view)
-	p.eye.take()
-	p.seen = slices.DeleteFunc(p.seen, func(what string) bool { return !p.watched && strings.HasPrefix(what, "message") })
-	p.same(p.eye.id, p.seen, p.eye.got)
-	p.isView(p.eye, "")
-	p.seen, p.eye.got = nil, nil
-	for _, one := range p.parties {
-		one.take()
-	}
-	p.gone()
-	for _, one := range p.parties {
-		p.same(one.id, one.hears, one.got)
-		one.hears, one.got = nil, nil
-		for _, room := range roomsOfPlay {
-			if one.reads[room] {
-				p.isView(one, room)
-			} else {
-				for at := range one.view {
-					if at.room == room {
-						delete(one.view, at)
-					}
-				}
-			}
-		}
-	}
-}
-
-// gone sees off the connections that have ended.
-func (p *play) gone() {
-	p.parties = slices.DeleteFunc(p.parties, func(one *party) bool {
-		if !one.over {
-			if len(one.c.ended) > 0 {
-				p.Fatalf("the server ended %s with %s", one.id, <-one.c.ended)
-			}
-			return false
-		}
-		want := map[topics.Code][2]string{topics.Replaced: {"0x8E", "4511"}, topics.Unauthorized: {"0x87", "4510"}, topics.Unavailable: {"0x8B", "4001"}}
-		if code, ok := want[one.ended]; ok {
-			one.c.t = p.tb
-			one.c.isEnded(code[0], code[1])
-			one.c.line.leave()
-			if one.ended != topics.Unavailable {
-				p.same(one.id, one.hears, one.got)
-			}
-		}
-		return true
-	})
-}
-
-// take sorts what has come.
-func (one *party) take() {
-	for len(one.c.events) > 0 {
-		e := <-one.c.events
-		switch e.kind {
-		case "presence":
-			var is struct {
-				Online    bool
-				Name, Via string
-			}
-			text := ""
-			if e.text != "" {
-				_ = json.Unmarshal([]byte(e.text), &is)
-				text = "offline"
-			}
-			if is.Online {
-				text = "online by " + is.Via + " as " + is.Name
-			}
-			if one.view[place{e.room, e.from}] = text; text == "" {
-				delete(one.view, place{e.room, e.from})
-			}
-			if one.id == "observer" {
-				one.got = append(one.got, told("presence", e.from, e.room, text))
-			}
-		case "joined":
-			one.got = append(one.got, "joined "+e.room)
-		case "error":
-			var is struct {
-				Code               topics.Code
-				About, Session, To string
-			}
-			_ = json.Unmarshal([]byte(e.text), &is)
-			one.got = append(one.got, failure(e.room, is.Code, is.About, is.Session, is.To))
-		case "goaway":
-		default:
-			one.got = append(one.got, told(e.kind, e.from, e.room, e.text))
-		}
-	}
-}
-
-// isView demands that a client sees who is there, in a room or in all.
-func (p *play) isView(one *party, room string) {
-	var want, got []string
-	for at, s := range p.stays {
-		if (room == "" || at.room == room) && at.name != one.name {
-			want = append(want, told("presence", at.name, at.room, s.shown))
-		}
-	}
-	for at, text := range one.view {
-		if (room == "" || at.room == room) && at.name != one.name {
-			got = append(got, told("presence", at.name, at.room, text))
-		}
-	}
-	p.same("the view of "+one.id, want, got)
-}
-
-// same demands that all that was to be heard was heard, once, and what one peer
-// said in its order.
-func (p *play) same(who string, want, got []string) {
-	if a, b := inOrder(want), inOrder(got); a != b {
-		p.Fatalf("%s heard\n%s\nwant\n%s", who, b, a)
-	}
-}
-
-// inOrder sorts by who says it, and keeps the order of what each says. Of the
-// sessions that end with a peer, the byes come in any order.
-func inOrder(heard []string) string {
-	head := func(s string) string { head, _, _ := strings.Cut(s, ": "); return head }
-	gone := func(s string) bool { return strings.HasSuffix(s, `"reason":"gone"}`) }
-	heard = slices.Clone(heard)
-	slices.SortStableFunc(heard, func(a, b string) int { return strings.Compare(head(a), head(b)) })
-	for from, to := 0, 0; from < len(heard); from = to + 1 {
-		for to = from; to < len(heard) && gone(heard[to]) && head(heard[to]) == head(heard[from]); {
-			to++
-		}
-		slices.Sort(heard[from:to])
-	}
-	return strings.Join(heard, "\n")
+	p.open4all()
 }

@@ -14,11 +14,12 @@ import (
 // method is something that happens; it notes what everybody is to hear of it, in
 // the words of event.short.
 type model struct {
-	now   time.Time
-	held  int // messages that wait for a peer, at most
-	open  int // sessions of a peer, at most
-	grace time.Duration
-	hold  time.Duration
+	now    time.Time
+	device string // the name of the one device
+	held   int    // messages that wait for a peer, at most
+	open   int    // sessions of a peer, at most
+	grace  time.Duration
+	hold   time.Duration
 
 	may   map[place]bool
 	stays map[place]*stay
@@ -245,7 +246,7 @@ func (m *model) giveUp(s *stay) {
 		}
 	}
 	s.link, s.until = nil, time.Time{}
-	if s.name == "cam" {
+	if s.name == m.device {
 		s.away = true
 		m.show(s, "offline")
 		return
