@@ -9,6 +9,14 @@ import (
 )
 
 func (p *play) check() {
+	p.seen = slices.DeleteFunc(p.seen, func(what string) bool { return !p.watched && strings.HasPrefix(what, "message") })
+	p.await(func() bool {
+		p.eye.take()
+		return inOrder(p.seen) == inOrder(p.eye.got)
+	})
+	p.same(p.eye.id, p.seen, p.eye.got)
+	p.isView(p.eye, "")
+	p.seen, p.eye.got = nil, nil
 	for _, room := range roomsOfPlay {
 		p.late.subscribe(p, room, "peers/+")
 		p.late.unsubscribe(p, room, "peers/+")
@@ -19,14 +27,6 @@ func (p *play) check() {
 	})
 	p.isView(p.late, "")
 	clear(p.late.view)
-	p.seen = slices.DeleteFunc(p.seen, func(what string) bool { return !p.watched && strings.HasPrefix(what, "message") })
-	p.await(func() bool {
-		p.eye.take()
-		return inOrder(p.seen) == inOrder(p.eye.got)
-	})
-	p.same(p.eye.id, p.seen, p.eye.got)
-	p.isView(p.eye, "")
-	p.seen, p.eye.got = nil, nil
 	for _, one := range p.parties {
 		p.flush(one)
 		one.take()
@@ -64,6 +64,10 @@ func (p *play) gone() {
 			one.c.isEnded(code[0], code[1])
 			one.c.line.leave()
 			if one.ended != topics.Unavailable {
+				p.await(func() bool {
+					one.take()
+					return inOrder(one.hears) == inOrder(one.got)
+				})
 				p.same(one.id, one.hears, one.got)
 			}
 		}

@@ -24,14 +24,15 @@ import (
 //
 //	go test ./cmd/beckon -run ModelOnFakeTime -rapid.checks=2000 -rapid.steps=60
 func TestModelOnFakeTimeEveryMessageHasOneFateAndItsSenderHearsIt(t *testing.T) {
+	sequences(t, 60, 60)
 	rapid.Check(t, func(rt *rapid.T) {
 		rapid.SyncTest(rt, func(rt *rapid.T) {
 			p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now()), stage: new(pipes)}
 			defer p.finish()
-			p.device, p.held, p.open, p.grace, p.hold = "cam", 3, 2, 5*time.Second, 20*time.Second+time.Millisecond/2
+			p.device, p.held, p.open, p.grace, p.hold = "cam", 2, 2, 5*time.Second, 20*time.Second+time.Millisecond/2
 			p.begin(mqtt3TCP, mqtt5TCP, jsonWS)
 			steps := p.steps()
-			maps.Copy(steps, map[string]func(){"wait": p.wait, "grant": p.regrant, "revoke": p.revokeOne})
+			maps.Copy(steps, map[string]func(){"wait": p.wait, "wait more": p.wait, "grant": p.regrant, "narrow": p.regrant, "revoke": p.revokeOne})
 			p.repeat(steps)
 		})
 	})
@@ -281,13 +282,13 @@ func (p *play) sendOne() {
 	room := p.roomOf(one)
 	others := slices.DeleteFunc(slices.Clone(namesOfPlay), func(n string) bool { return n == one.name })
 	dst := pick(p, "to", slices.Concat(others, others, others, []string{"nobody"}))
-	kind := pick(p, "kind", []string{"msg", "start", "offer", "answer", "candidate", "bye"})
+	kind := pick(p, "kind", []string{"msg", "start", "offer", "offer", "answer", "candidate", "bye", "bye"})
 	p.said++
 	session, text := "", fmt.Sprintf(`{"type":"x-%d"}`, p.said)
 	if kind == "msg" {
 		kind = fmt.Sprintf("x-%d", p.said)
 	} else {
-		session = pick(p, "session", []string{"k1", "k2", "k3"})
+		session = pick(p, "session", []string{"k1", "k2"})
 		text = fmt.Sprintf(`{"type":%q,"session":%q,"n":%d}`, kind, session, p.said)
 	}
 	if p.sweeps(one, room, dst, kind, session) {
@@ -345,7 +346,7 @@ func (p *play) toAll() {
 }
 
 func (p *play) wait() {
-	d := time.Duration(pick(p, "seconds", []int{1, 3, 6, 21, 6, 6})) * time.Second
+	d := time.Duration(pick(p, "seconds", []int{1, 6, 6, 15})) * time.Second
 	p.say("%v go by", d)
 	time.Sleep(d)
 }
