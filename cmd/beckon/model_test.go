@@ -95,11 +95,26 @@ func (l *link) via() string {
 
 func (l *link) hear(what string) { l.hears = append(l.hears, what) }
 
+// arrive is a direct message at a connection.
+func (l *link) arrive(n *note) {
+	if n.src == topics.Server {
+		l.hear(n.text)
+	} else {
+		l.hear(told("message", n.src, n.room, n.text))
+	}
+	if l.mute {
+		l.owes = append(l.owes, n)
+	}
+}
+
+// fails is an error at a connection.
+func (l *link) fails(room, what string) { l.arrive(&note{room: room, src: topics.Server, text: what}) }
+
 func (m *model) see(what string) { m.seen = append(m.seen, what) }
 
 // connect opens a connection.
-func (m *model) connect(id, name string, at entrance) *link {
-	l := &link{id: id, name: name, at: at, reads: map[string]bool{}, may: m.rooms(name)}
+func (m *model) connect(id, name string, at entrance, mute bool) *link {
+	l := &link{id: id, name: name, at: at, mute: mute, reads: map[string]bool{}, may: m.rooms(name)}
 	m.links = append(m.links, l)
 	return l
 }
@@ -157,7 +172,7 @@ func (m *model) join(l *link, room string) bool {
 			m.tell(n, topics.Forbidden)
 			continue
 		}
-		m.arrive(n, l)
+		l.arrive(n)
 	}
 	return true
 }
@@ -165,9 +180,9 @@ func (m *model) join(l *link, room string) bool {
 // replace takes the peer from the connection it has.
 func (m *model) replace(s *stay) {
 	old := s.link
-	old.hear(failure(s.room, topics.Replaced, "", "", ""))
+	s.waiting = append(old.back(s.room), s.waiting...)
+	old.fails(s.room, failure(s.room, topics.Replaced, "", "", ""))
 	delete(old.reads, s.room)
-	s.waiting = append(m.back(old, s.room), s.waiting...)
 	if len(old.reads) == 0 {
 		old.ended = topics.Replaced
 		m.drop(old)
@@ -207,7 +222,7 @@ func (m *model) end(l *link, left bool) {
 		if s.link != l {
 			continue
 		}
-		s.waiting = append(m.back(l, s.room), s.waiting...)
+		s.waiting = append(l.back(s.room), s.waiting...)
 		if s.link = nil; left || m.grace == 0 {
 			m.giveUp(s)
 		} else {
@@ -217,7 +232,7 @@ func (m *model) end(l *link, left bool) {
 }
 
 // back is what l did not acknowledge in a room.
-func (m *model) back(l *link, room string) (owed []*note) {
+func (l *link) back(room string) (owed []*note) {
 	for _, n := range l.owes {
 		if n.room == room {
 			n.handed = true
@@ -236,7 +251,7 @@ func (m *model) giveUp(s *stay) {
 			continue
 		}
 		delete(m.talks, t)
-		n := &note{room: s.room, src: s.name, dst: t.a, kind: "bye", text: `{"type":"bye","session":"` + t.session + `","reason":"gone"}`}
+		n := &note{room: s.room, src: s.name, dst: t.a, kind: "bye", session: t.session, text: `{"type":"bye","session":"` + t.session + `","reason":"gone"}`}
 		if t.a == s.name {
 			n.dst = t.b
 		}
@@ -259,7 +274,7 @@ func (m *model) giveUp(s *stay) {
 func (m *model) must(n *note, to *stay) {
 	switch {
 	case to.link != nil:
-		m.arrive(n, to.link)
+		to.link.arrive(n)
 	case !to.until.IsZero():
 		to.waiting = append(to.waiting, n)
 	}
@@ -293,21 +308,9 @@ func (m *model) tell(n *note, code topics.Code) {
 		return
 	}
 	if n.by.reads[n.room] {
-		n.by.hear(n.refused(code))
+		n.by.fails(n.room, n.refused(code))
 	} else if s := m.stays[place{n.room, n.src}]; s != nil {
 		m.must(&note{room: n.room, src: topics.Server, dst: n.src, kind: "error", text: n.refused(code)}, s)
-	}
-}
-
-// arrive is n at a connection.
-func (m *model) arrive(n *note, at *link) {
-	if n.src == topics.Server {
-		at.hear(n.text)
-	} else {
-		at.hear(told("message", n.src, n.room, n.text))
-	}
-	if at.mute {
-		at.owes = append(at.owes, n)
 	}
 }
 
@@ -319,7 +322,7 @@ func (m *model) send(l *link, room, dst, kind, session, text string) topics.Code
 	if code == 0 {
 		m.see(told("message to "+n.dst, n.src, n.room, n.text))
 	} else if l.reads[room] || l.json() {
-		l.hear(n.refused(code))
+		l.fails(room, n.refused(code))
 	}
 	return code
 }
@@ -341,7 +344,7 @@ func (m *model) accept(n *note) topics.Code {
 	}
 	switch {
 	case to.link != nil:
-		m.arrive(n, to.link)
+		to.link.arrive(n)
 	case to.away && to.until.IsZero():
 		to.until = m.now.Add(m.hold)
 		fallthrough
@@ -371,7 +374,7 @@ func (m *model) supersede(n *note, to *stay) {
 	}
 	session := to.waiting[at].session
 	for _, old := range slices.Clone(to.waiting) {
-		if old.src != n.src || old.session != session {
+		if old.src != n.src || old.session != session || old.handed {
 			continue
 		}
 		to.waiting = slices.DeleteFunc(to.waiting, func(o *note) bool { return o == old })
@@ -396,7 +399,7 @@ func (m *model) count(p place) (n int) {
 func (m *model) sayAll(l *link, room, kind, text string) topics.Code {
 	if s := m.stays[place{room, l.name}]; s == nil || s.link != l {
 		if l.reads[room] || l.json() {
-			l.hear(failure(room, topics.Forbidden, kind, "", ""))
+			l.fails(room, failure(room, topics.Forbidden, kind, "", ""))
 		}
 		return topics.Forbidden
 	}
@@ -419,7 +422,7 @@ func (m *model) grant(at place, may bool) {
 			continue
 		}
 		if s := m.stays[at]; s != nil && s.link == l {
-			l.hear(failure(at.room, topics.Forbidden, "", "", ""))
+			l.fails(at.room, failure(at.room, topics.Forbidden, "", "", ""))
 			m.giveUp(s)
 		}
 		delete(l.reads, at.room)
