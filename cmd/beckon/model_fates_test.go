@@ -11,12 +11,13 @@ import (
 type note struct {
 	room, src, dst string
 	kind, session  string
-	text           string // as event.short has it
+	text           string // of the server: as failure has it
 	by             *link  // nil: the server
 	opens          bool   // it began its session
 	handed         bool   // it arrived, and was not acknowledged
 }
 
+// told is what somebody hears of a message or a presence; failure, of an error.
 func told(kind, from, room, text string) string {
 	return fmt.Sprintf("%s of %s in %s: %s", kind, from, room, text)
 }

@@ -11,7 +11,7 @@ import (
 
 // model is what PROTOCOL.md says of rooms, without locks, queues or packets. A
 // method is something that happens; it notes what everybody is to hear of it, in
-// the words of event.short.
+// the words of told and failure.
 type model struct {
 	now    time.Time
 	device string // the name of the one device

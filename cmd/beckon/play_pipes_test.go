@@ -18,7 +18,6 @@ import (
 
 // pipes is a server without sockets, on fake time.
 type pipes struct {
-	site    *site
 	broker  *broker.Broker
 	door    *ws.Handler
 	server  *http.Server
