@@ -58,7 +58,31 @@ func (p *play) roomOf(one *party) string {
 
 func (p *play) room() string { return pick(p, "room", roomsOfPlay) }
 
-func (p *play) arrive() { p.arriveAs(pick(p, "name", namesOfPlay), p.room()) }
+// somewhere picks a place; one for whom messages wait, or one who said them, is
+// picked more often, since more depends on it.
+func (p *play) somewhere(sender bool) place {
+	var all []place
+	for _, room := range roomsOfPlay {
+		for _, name := range namesOfPlay {
+			all = append(all, place{room, name})
+		}
+	}
+	for _, s := range p.sorted() {
+		for _, n := range s.waiting {
+			at := s.place
+			if sender && n.by != nil {
+				at.name = n.src
+			}
+			all = append(all, at, at)
+		}
+	}
+	return pick(p, "place", all)
+}
+
+func (p *play) arrive() {
+	at := p.somewhere(false)
+	p.arriveAs(at.name, at.room)
+}
 
 func (p *play) arriveAs(name, room string) {
 	at := pick(p, "door", p.doors)
@@ -203,13 +227,13 @@ func (p *play) toAll() {
 }
 
 func (p *play) wait() {
-	d := time.Duration(pick(p, "seconds", []int{1, 6, 6, 15})) * time.Second
+	d := time.Duration(pick(p, "seconds", []int{1, 5, 5, 15})) * time.Second
 	p.say("%v go by", d)
 	time.Sleep(d)
 }
 
 func (p *play) regrant() {
-	at := place{p.room(), pick(p, "name", namesOfPlay)}
+	at := p.somewhere(true)
 	p.say("%s may be in %s: %v", at.name, at.room, !p.may[at])
 	p.grant(at, !p.may[at])
 	p.stage.(*pipes).know(p.may, "")
