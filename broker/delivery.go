@@ -120,7 +120,8 @@ func (r *room) tell(in *member, payload []byte, kind string) {
 }
 
 // warn tells a member of something about its connection. That is of no interest to
-// the next one.
+// the next one; a suspended session is told at once, since what waits for its peer
+// may be given up now.
 func (r *room) warn(in *member, why *topics.Error) {
 	m := r.from(topics.Server, in.session.peer, why.Payload())
 	m.Type, m.personal = topics.TypeError, true
@@ -128,7 +129,7 @@ func (r *room) warn(in *member, why *topics.Error) {
 }
 
 func (r *room) pass(in *member, m *message) {
-	if in.away && in.peer != nil {
+	if in.away && in.peer != nil && !m.personal {
 		r.keep(in, m)
 	} else if how, ok := in.reception(m.Address, false); ok {
 		if err := in.session.receiver.deliver(m, how); errors.Is(err, errFull) {

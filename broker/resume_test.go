@@ -115,3 +115,22 @@ func TestAPeerWhoseGrantEndsWhileItIsSuspendedIsGone(t *testing.T) {
 		}
 	})
 }
+
+func TestASuspendedSessionIsToldWhatItIsNotGrantedAnyMoreAndNobodyOfWhatItMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		bob := b.open(t, peerOf("bob", "garage")).join("garage")
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		bob.types()
+		alice.types()
+		alice.s.Suspend(30 * time.Second)
+		if err := bob.s.Publish(topics.Address{Room: "garage", Kind: topics.All, Src: "bob"}, []byte(`{"type":"msg"}`)); err != nil {
+			t.Fatal(err)
+		}
+		if err := alice.s.Renew(peerOf("alice", "attic")); err != nil {
+			t.Fatal(err)
+		}
+		bob.expect("-alice")
+		alice.expect("forbidden")
+	})
+}

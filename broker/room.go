@@ -269,6 +269,9 @@ func (r *room) fail(p *peer, why string) {
 	waiting := p.waiting
 	p.waiting = nil
 	for _, m := range waiting {
+		if m.Kind != topics.Direct {
+			continue // it waited for a session that is suspended, and was for all
+		}
 		if _, open := p.calls[call{m.Session, m.Src}]; m.handed && open {
 			continue // it may have arrived, and the session's bye tells the rest
 		}
