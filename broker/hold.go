@@ -39,12 +39,28 @@ func (r *room) hold(p *peer, m *message) error {
 	return nil
 }
 
-// awaitWaking has the timer of p, a device that is offline, run until the oldest
-// of what waits for it has waited long enough.
+// awaitWaking has the timer of p, a device that is offline, run until something of
+// what waits for it has waited long enough. That need not be the first: what a lost
+// connection gave back waits before what was said meanwhile, but longer.
 func (r *room) awaitWaking(p *peer) {
-	if len(p.waiting) > 0 && !p.expected() {
-		p.expect(r, max(time.Until(p.waiting[0].until), 1))
+	if len(p.waiting) == 0 || p.expected() {
+		return
 	}
+	first := slices.MinFunc(p.waiting, func(a, b *message) int { return a.until.Compare(b.until) })
+	p.expect(r, max(time.Until(first.until), 1))
+}
+
+// overdue takes out of what waits for p what has waited long enough.
+func (p *peer) overdue() (late []*message) {
+	now := time.Now()
+	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
+		is := !m.until.After(now)
+		if is {
+			late = append(late, m)
+		}
+		return is
+	})
+	return late
 }
 
 // holdOn is called when p, a device, is given up: it takes out of what waits what
@@ -53,9 +69,9 @@ func (r *room) holdOn(p *peer) (held []*message) {
 	if !p.device || r.broker.Hold <= 0 {
 		return nil
 	}
-	began := p.began()
+	began, now := p.began(), time.Now()
 	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
-		stays := m.lasting() && m.sender != nil && (m.Session == "" || began[call{m.Session, m.Src}])
+		stays := m.lasting() && m.sender != nil && m.until.After(now) && (m.Session == "" || began[call{m.Session, m.Src}])
 		if stays {
 			held = append(held, m)
 		}

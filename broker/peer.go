@@ -52,8 +52,12 @@ func (p *peer) expect(r *room, grace time.Duration) {
 // waits.
 func (p *peer) expected() bool { return p.timer != nil || p.member != nil && p.member.away }
 
-// wait keeps m for p.
+// wait keeps m for p. What is kept beyond the limit, since the server says it, waits
+// as long as the rest.
 func (p *peer) wait(m *message, b *Broker) error {
+	if m.until.IsZero() {
+		m.until = time.Now().Add(b.Hold)
+	}
 	held := 0
 	for _, w := range p.waiting {
 		if w.Kind == topics.Direct {
@@ -62,9 +66,6 @@ func (p *peer) wait(m *message, b *Broker) error {
 	}
 	if held >= b.MaxHeld {
 		return topics.Errorf(topics.Busy, "%d messages wait for %s already", held, p.name)
-	}
-	if m.until.IsZero() {
-		m.until = time.Now().Add(b.Hold)
 	}
 	p.waiting = append(p.waiting, m)
 	return nil

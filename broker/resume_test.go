@@ -134,3 +134,70 @@ func TestASuspendedSessionIsToldWhatItIsNotGrantedAnyMoreAndNobodyOfWhatItMissed
 		alice.expect("forbidden")
 	})
 }
+
+// unproven is a door whose client proves nothing that it was told.
+type unproven struct {
+	*inProc
+	told []topics.Delivery
+}
+
+func (u *unproven) Take(d topics.Delivery) error {
+	if d.Kind == topics.Direct && d.Src != topics.Server {
+		d.Handed = true
+		u.told = append(u.told, d)
+	}
+	return u.take(d)
+}
+
+func (u *unproven) Back(string) []topics.Delivery { return u.told }
+
+func TestWhatASuspendedDeviceGaveBackDoesNotHoldUpWhatWasSaidLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		woken := 0
+		b := newBroker(t, Config{Wake: func(_, _, _, _ string) { woken++ }})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		cam := &unproven{inProc: &inProc{t: t, name: "cam1"}}
+		var err error
+		if cam.s, err = b.Connect(device(), "ws", cam); err != nil {
+			t.Fatal(err)
+		}
+		cam.join("garage")
+		alice.types()
+		say := func(payload string) {
+			if err := alice.say("cam1", "%s", payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say(`{"type":"x-given-back"}`)
+		cam.s.Suspend(30 * time.Second)
+		say(`{"type":"offer","session":"k3"}`)
+		time.Sleep(15 * time.Second)
+		say(`{"type":"x-later"}`)
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		alice.expect("offline +cam1") // about the offer, which is 30 s old
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		alice.expect("offline")
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		alice.expect("offline")
+		if woken > 0 {
+			t.Error("it was to be woken for an offer that nobody waits for any more")
+		}
+	})
+}
+
+func TestAByeBeyondTheLimitWaitsAsLongAsAnythingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{MaxHeld: 1})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		if err := alice.say("cam1", `{"type":"offer","session":"k3"}`); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		alice.s.Close(true)
+		time.Sleep(11 * time.Second)
+		b.open(t, device()).join("garage").expect("hello bye")
+	})
+}

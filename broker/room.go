@@ -247,28 +247,25 @@ func (r *room) expired(p *peer, turn int) {
 	p.timer = nil
 	switch {
 	case p.member != nil:
-		r.fail(p, "%s joined %s, but never subscribed to its inbox")
+		r.failAll(p, "%s joined %s, but never subscribed to its inbox")
 	case p.online:
 		r.giveUp(p, "gone")
 	default: // a device that was not woken in time
-		now := time.Now()
-		late := slices.IndexFunc(p.waiting, func(m *message) bool { return m.until.After(now) })
-		if late < 0 {
-			late = len(p.waiting)
-		}
-		next := p.waiting[late:]
-		p.waiting = p.waiting[:late:late]
-		r.fail(p, "%s is offline in %s")
-		p.waiting = next
+		r.fail(p, p.overdue(), "%s is offline in %s")
 		r.awaitWaking(p)
 	}
 }
 
-// fail tells the senders of what waits for p that it did not get it.
-func (r *room) fail(p *peer, why string) {
+// failAll fails what waits for p.
+func (r *room) failAll(p *peer, why string) {
 	waiting := p.waiting
 	p.waiting = nil
-	for _, m := range waiting {
+	r.fail(p, waiting, why)
+}
+
+// fail tells the senders of messages to p that it did not get them.
+func (r *room) fail(p *peer, all []*message, why string) {
+	for _, m := range all {
 		if m.Kind != topics.Direct {
 			continue // it waited for a session that is suspended, and was for all
 		}
@@ -292,7 +289,7 @@ func (r *room) giveUp(p *peer, why string) {
 		r.publishWill(p, will)
 	}
 	held := r.holdOn(p)
-	r.fail(p, "%s is offline in %s")
+	r.failAll(p, "%s is offline in %s")
 	for c := range p.calls {
 		other := r.peers[c.with]
 		if slices.ContainsFunc(held, func(m *message) bool { return call{m.Session, m.Src} == c }) {
