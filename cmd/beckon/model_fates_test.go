@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -15,6 +16,14 @@ type note struct {
 	by             *link  // nil: the server
 	opens          bool   // it began its session
 	handed         bool   // it arrived, and was not acknowledged
+	until          time.Time
+}
+
+func (n *note) told() string {
+	if n.src == topics.Server {
+		return n.text
+	}
+	return told("message", n.src, n.room, n.text)
 }
 
 // told is what somebody hears of a message or a presence; failure, of an error.
@@ -30,64 +39,112 @@ func (l *link) hear(what string) { l.hears = append(l.hears, what) }
 
 // arrive is a direct message at a connection.
 func (l *link) arrive(n *note) {
-	if n.src == topics.Server {
-		l.hear(n.text)
-	} else {
-		l.hear(told("message", n.src, n.room, n.text))
-	}
-	if l.mute {
-		l.owes = append(l.owes, n)
+	l.hear(n.told())
+	switch {
+	case l.json() && n.src != topics.Server, !l.json() && l.mute:
+		l.owes = append(l.owes, owed{n, l.times(n)})
 	}
 }
 
-// fails is an error at a connection.
+// times counts how often l was told something in these words.
+func (l *link) times(n *note) int {
+	if l.told == nil {
+		l.told = map[string]int{}
+	}
+	l.told[n.told()]++
+	return l.told[n.told()]
+}
+
+// fails is an error about a message at a connection.
 func (l *link) fails(room, what string) { l.arrive(&note{room: room, src: topics.Server, text: what}) }
 
-// mayNow reports whether what l said in a room may be delivered.
-//
-// FAULT: of a connection that has ended it is not asked again.
-func (m *model) mayNow(l *link, room string) bool {
-	if l.over {
-		return l.may[room]
-	}
-	return m.may[place{room, l.name}]
+// takeBack has what the connection of s may not have got wait for the next, before
+// what waits. What is for who is there does not wait for another one.
+func (m *model) takeBack(s *stay) {
+	var back []*note
+	l := s.link
+	l.owes = slices.DeleteFunc(l.owes, func(o owed) bool {
+		if o.room != s.room {
+			return false
+		}
+		if l.json() {
+			if l.proven(o) {
+				return true
+			}
+			again := *o.note // who said it is known by its name only, and a bye is nobody's
+			if from := m.stays[place{o.room, o.src}]; from == nil || o.kind == "bye" {
+				again.by = nil
+			} else {
+				again.by = from.link
+			}
+			again.opens = false
+			o.note = &again
+		}
+		o.handed, o.until = true, m.now.Add(m.hold)
+		back = append(back, o.note)
+		return true
+	})
+	s.waiting = slices.DeleteFunc(append(back, s.waiting...), func(n *note) bool { return n.kind == "all" })
 }
 
-// back is what l did not acknowledge in a room.
-func (l *link) back(room string) (owed []*note) {
-	for _, n := range l.owes {
-		if n.room == room {
-			n.handed = true
-			owed = append(owed, n)
-		}
-	}
-	l.owes = slices.DeleteFunc(l.owes, func(n *note) bool { return n.room == room })
-	return owed
+// keep has n wait for a peer.
+func (m *model) keep(n *note, s *stay) {
+	n.until = m.now.Add(m.hold)
+	s.waiting = append(s.waiting, n)
 }
 
 // must hands over what the server says: it waits beyond any limit.
 func (m *model) must(n *note, to *stay) {
 	switch {
-	case to.link != nil:
+	case to.here():
 		to.link.arrive(n)
-	case !to.until.IsZero():
-		to.waiting = append(to.waiting, n)
+	case !to.away || len(to.waiting) > 0:
+		m.keep(n, to)
 	}
 }
 
-// fail tells the senders of what waits that it did not arrive.
-func (m *model) fail(s *stay) {
-	waiting := s.waiting
-	s.waiting = nil
-	for _, n := range waiting {
+// fail tells the senders of messages to s that they did not arrive.
+func (m *model) fail(s *stay, all []*note) {
+	for _, n := range all {
 		if n.handed && m.talks[n.talk()] {
 			continue // it may have arrived; the bye of the session says the rest
 		}
 		if n.opens {
 			delete(m.talks, n.talk())
 		}
-		m.tell(n, topics.Offline)
+		if n.kind != "all" {
+			m.tell(n, topics.Offline)
+		}
 	}
+}
+
+// holdOn takes out of what waits for a device what goes on waiting while it is
+// offline.
+func (m *model) holdOn(s *stay) (held []*note) {
+	if s.name != m.device {
+		return nil
+	}
+	began := s.began()
+	s.waiting = slices.DeleteFunc(s.waiting, func(n *note) bool {
+		stays := n.kind != "all" && n.by != nil && n.until.After(m.now) && (n.session == "" || began(n))
+		if stays {
+			held = append(held, n)
+		}
+		return stays
+	})
+	return held
+}
+
+// began tells the messages of sessions that have yet to begin: their first one
+// waits, and was handed to nobody.
+func (s *stay) began() func(*note) bool {
+	first := map[talk]string{}
+	for _, n := range s.waiting {
+		if n.opens && !n.handed {
+			first[n.talk()] = n.src
+		}
+	}
+	return func(n *note) bool { return n.session != "" && first[n.talk()] == n.src }
 }
 
 func (n *note) talk() talk { return talkOf(n.room, n.session, n.src, n.dst) }
@@ -102,7 +159,7 @@ func (m *model) tell(n *note, code topics.Code) {
 	if n.by == nil {
 		return
 	}
-	if n.by.reads[n.room] {
+	if n.by.reads[n.room] && !n.by.lost {
 		n.by.fails(n.room, n.refused(code))
 	} else if s := m.stays[place{n.room, n.src}]; s != nil {
 		m.must(&note{room: n.room, src: topics.Server, dst: n.src, kind: "error", text: n.refused(code)}, s)
@@ -138,19 +195,16 @@ func (m *model) accept(n *note) topics.Code {
 		return topics.Busy
 	}
 	switch {
-	case to.link != nil:
+	case to.here():
 		to.link.arrive(n)
-	case to.away && to.until.IsZero():
-		to.until = m.now.Add(m.hold)
-		fallthrough
 	default:
 		if n.opens {
 			m.supersede(n, to)
 		}
-		if len(to.waiting) >= m.held {
+		if to.held() >= m.held {
 			return topics.Busy
 		}
-		to.waiting = append(to.waiting, n)
+		m.keep(n, to)
 	}
 	if n.opens {
 		m.talks[n.talk()] = true
@@ -158,23 +212,27 @@ func (m *model) accept(n *note) topics.Code {
 	return 0
 }
 
-// supersede drops the session of the same sender that began to wait before: its
-// sender is told of each start and offer.
-func (m *model) supersede(n *note, to *stay) {
-	at := slices.IndexFunc(to.waiting, func(old *note) bool {
-		return old.opens && !old.handed && old.src == n.src && old.session != n.session
-	})
-	if at < 0 {
-		return
+// held is how many messages wait that count for the limit.
+func (s *stay) held() (count int) {
+	for _, n := range s.waiting {
+		if n.kind != "all" {
+			count++
+		}
 	}
-	session := to.waiting[at].session
+	return count
+}
+
+// supersede drops the other sessions of the sender that have yet to begin. Of each
+// the sender is told once, about its beginning.
+func (m *model) supersede(n *note, to *stay) {
+	began := to.began()
 	for _, old := range slices.Clone(to.waiting) {
-		if old.src != n.src || old.session != session || old.handed {
+		if old.src != n.src || old.session == n.session || !began(old) {
 			continue
 		}
 		to.waiting = slices.DeleteFunc(to.waiting, func(o *note) bool { return o == old })
-		delete(m.talks, old.talk())
-		if old.kind == "start" || old.kind == "offer" {
+		if old.opens {
+			delete(m.talks, old.talk())
 			m.tell(old, topics.Offline)
 		}
 	}
@@ -199,7 +257,12 @@ func (m *model) sayAll(l *link, room, kind, text string) topics.Code {
 		return topics.Forbidden
 	}
 	for _, o := range m.links {
-		if o != l && o.reads[room] {
+		switch {
+		case o == l || !o.reads[room]:
+		case o.lost:
+			s := m.stays[place{room, o.name}]
+			s.waiting = append(s.waiting, &note{room: room, src: l.name, kind: "all", text: text})
+		default:
 			o.hear(told("all", l.name, room, text))
 		}
 	}

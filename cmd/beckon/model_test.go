@@ -41,13 +41,26 @@ type link struct {
 	id    string // "alice#3"
 	name  string
 	at    entrance
-	may   map[string]bool // rooms that were granted when it came; when it ended, by then
 	reads map[string]bool // rooms it subscribed in
 	hears []string        // what it is to hear
 	over  bool
 	ended topics.Code // why the server ended it
 	mute  bool        // it acknowledges nothing
-	owes  []*note     // what it did not acknowledge
+	owes  []owed
+	told  map[string]int // how often, in which words
+
+	// Of JSON: its client may resume it, for the grace or for long; meanwhile it is
+	// lost. Its client proves what it got by the frames that it counts.
+	long   bool
+	lost   bool
+	until  time.Time
+	proven func(owed) bool
+}
+
+// owed is a message that was handed to a connection, which may not have got it.
+type owed struct {
+	*note
+	nth int // of those that it was told in the same words
 }
 
 // stay is a peer of a room, from its join until it is given up; a device stays
@@ -55,7 +68,7 @@ type link struct {
 type stay struct {
 	place
 	link    *link     // nil in its grace, and when it is away
-	until   time.Time // the end of its grace, or of what waits for it; zero for none
+	until   time.Time // the end of its grace; zero for none
 	away    bool      // a device that is offline
 	shown   string    // its presence
 	waiting []*note
@@ -76,22 +89,14 @@ func (l *link) via() string {
 
 func (m *model) see(what string) { m.seen = append(m.seen, what) }
 
+// here reports whether the peer has a connection that lives.
+func (s *stay) here() bool { return s.link != nil && !s.link.lost }
+
 // connect opens a connection.
 func (m *model) connect(id, name string, at entrance, mute bool) *link {
-	l := &link{id: id, name: name, at: at, mute: mute, reads: map[string]bool{}, may: m.rooms(name)}
+	l := &link{id: id, name: name, at: at, mute: mute, reads: map[string]bool{}}
 	m.links = append(m.links, l)
 	return l
-}
-
-// rooms are those that a name may join.
-func (m *model) rooms(name string) map[string]bool {
-	rooms := map[string]bool{}
-	for at, may := range m.may {
-		if may && at.name == name {
-			rooms[at.room] = true
-		}
-	}
-	return rooms
 }
 
 // join makes l the connection of the peer of its name, and reports whether it
@@ -119,23 +124,31 @@ func (m *model) join(l *link, room string) bool {
 	if arrived || l.json() { // which is answered, however often
 		l.hear("joined " + room)
 	}
+	m.release(s)
+	return true
+}
+
+// release hands over what waited.
+func (m *model) release(s *stay) {
 	waiting := s.waiting
 	s.waiting = nil
 	for _, n := range waiting {
-		if n.by != nil && !m.mayNow(n.by, room) {
+		switch {
+		case n.kind == "all":
+			s.link.hear(told("all", n.src, n.room, n.text))
+		case n.by != nil && !m.may[place{s.room, n.by.name}]:
 			m.tell(n, topics.Forbidden)
-			continue
+		default:
+			s.link.arrive(n)
 		}
-		l.arrive(n)
 	}
-	return true
 }
 
 // replace takes the peer from the connection it has.
 func (m *model) replace(s *stay) {
 	old := s.link
-	s.waiting = append(old.back(s.room), s.waiting...)
-	old.fails(s.room, failure(s.room, topics.Replaced, "", "", ""))
+	m.takeBack(s)
+	old.hear(failure(s.room, topics.Replaced, "", "", ""))
 	delete(old.reads, s.room)
 	if len(old.reads) == 0 {
 		old.ended = topics.Replaced
@@ -144,7 +157,7 @@ func (m *model) replace(s *stay) {
 }
 
 func (m *model) drop(l *link) {
-	l.over, l.may = true, m.rooms(l.name)
+	l.over, l.lost = true, false
 	clear(l.reads)
 	m.links = slices.DeleteFunc(m.links, func(o *link) bool { return o == l })
 }
@@ -171,12 +184,44 @@ func (m *model) part(l *link, room string) {
 
 // end is a connection that left, or was lost.
 func (m *model) end(l *link, left bool) {
+	most := m.grace
+	if l.long {
+		most = resumeTime
+	}
+	if l.json() && !left && most > 0 && len(l.reads) > 0 {
+		l.lost, l.until = true, m.now.Add(most)
+		return
+	}
+	m.close(l, left)
+}
+
+// resumeTime is what a client has that says it resumes.
+const resumeTime = 30 * time.Second
+
+// resume is the client of l being back on another connection; whole says that it
+// goes on where it was.
+func (m *model) resume(l *link, whole bool) {
+	if l.lost {
+		l.lost = false
+		for _, s := range m.sorted() {
+			if s.link == l {
+				m.release(s)
+			}
+		}
+	}
+	if !whole {
+		m.close(l, false)
+	}
+}
+
+// close ends a connection for good.
+func (m *model) close(l *link, left bool) {
 	m.drop(l)
 	for _, s := range m.sorted() {
 		if s.link != l {
 			continue
 		}
-		s.waiting = append(l.back(s.room), s.waiting...)
+		m.takeBack(s)
 		if s.link = nil; left || m.grace == 0 {
 			m.giveUp(s)
 		} else {
@@ -185,11 +230,15 @@ func (m *model) end(l *link, left bool) {
 	}
 }
 
-// giveUp ends a stay: what waits has failed, the sessions end at the other side.
+// giveUp ends a stay: what waits has failed, the sessions end at the other side. A
+// device is still to be woken for what has yet to begin.
 func (m *model) giveUp(s *stay) {
-	m.fail(s)
+	held := m.holdOn(s)
+	m.fail(s, s.waiting)
+	s.waiting = nil
 	for _, t := range slices.SortedFunc(maps.Keys(m.talks), func(a, b talk) int { return cmp.Compare(a.session, b.session) }) {
-		if t.room != s.room || t.a != s.name && t.b != s.name {
+		if t.room != s.room || t.a != s.name && t.b != s.name ||
+			slices.ContainsFunc(held, func(n *note) bool { return n.talk() == t }) {
 			continue
 		}
 		delete(m.talks, t)
@@ -202,6 +251,7 @@ func (m *model) giveUp(s *stay) {
 			m.see(told("message to "+n.dst, n.src, n.room, n.text))
 		}
 	}
+	s.waiting = held
 	s.link, s.until = nil, time.Time{}
 	if s.name == m.device {
 		s.away = true
@@ -222,7 +272,7 @@ func (m *model) grant(at place, may bool) {
 			continue
 		}
 		if s := m.stays[at]; s != nil && s.link == l {
-			l.fails(at.room, failure(at.room, topics.Forbidden, "", "", ""))
+			l.hear(failure(at.room, topics.Forbidden, "", "", ""))
 			m.giveUp(s)
 		}
 		delete(l.reads, at.room)
@@ -242,8 +292,7 @@ func (m *model) revoke(name string) {
 			l.hear(failure("", topics.Unauthorized, "", "", ""))
 		}
 		l.ended = topics.Unauthorized
-		m.end(l, true)
-		clear(l.may)
+		m.close(l, true)
 	}
 }
 
@@ -260,24 +309,44 @@ func (m *model) restart() {
 // pass lets time go by.
 func (m *model) pass(until time.Time) {
 	for {
-		var next *stay
-		for _, s := range m.stays {
-			if !s.until.IsZero() && !s.until.After(until) && (next == nil || s.until.Before(next.until)) {
-				next = s
+		next, then := until, func() {}
+		due := func(at time.Time, do func()) {
+			if !at.IsZero() && !at.After(next) {
+				next, then = at, do
 			}
 		}
-		if next == nil {
-			m.now = until
+		last := true
+		for _, s := range m.sorted() {
+			due(s.until, func() { last = false; m.giveUp(s) })
+			for _, n := range s.waiting {
+				if s.away {
+					due(n.until, func() { last = false; m.expire(s) })
+				}
+			}
+		}
+		for _, l := range m.links {
+			if l.lost {
+				due(l.until, func() { last = false; m.close(l, true) })
+			}
+		}
+		m.now = next
+		if then(); last {
 			return
 		}
-		m.now = next.until
-		if next.away {
-			next.until = time.Time{}
-			m.fail(next)
-		} else {
-			m.giveUp(next)
-		}
 	}
+}
+
+// expire fails what has waited for a device as long as it may.
+func (m *model) expire(s *stay) {
+	var late []*note
+	s.waiting = slices.DeleteFunc(s.waiting, func(n *note) bool {
+		is := !n.until.After(m.now)
+		if is {
+			late = append(late, n)
+		}
+		return is
+	})
+	m.fail(s, late)
 }
 
 func (m *model) sorted() []*stay {

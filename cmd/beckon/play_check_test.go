@@ -35,6 +35,9 @@ func (p *play) check() {
 	for _, one := range p.parties {
 		p.same(one.id, one.hears, one.got)
 		one.hears, one.got = nil, nil
+		if one.mind != nil {
+			one.mind.check(p)
+		}
 		for _, room := range roomsOfPlay {
 			if one.reads[room] {
 				p.isView(one, room)

@@ -22,7 +22,7 @@ func TestModelOverSocketsEveryMessageHasOneFateAndItsSenderHearsIt(t *testing.T)
 	sequences(t, 5, 30)
 	rapid.Check(t, func(rt *rapid.T) {
 		house := new(sockets)
-		p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now()), stage: house}
+		p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now()), stage: house, patient: true}
 		defer p.finish()
 		p.held, p.open = 3, 2
 		p.grace = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "grace")
@@ -105,7 +105,7 @@ func (s *sockets) flush(one *party) {
 func (s *sockets) cutOff(p *play, one *party) {
 	var lost []string
 	for _, stay := range p.stays {
-		if stay.link == one.link && p.grace > 0 {
+		if stay.link == one.link && (p.grace > 0 || one.long) {
 			lost = append(lost, fmt.Sprintf(`msg="connection lost" room=%s peer=%s `, stay.room, stay.name))
 		}
 	}

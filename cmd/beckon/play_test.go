@@ -50,7 +50,9 @@ type play struct {
 	stage
 	site    *site
 	parties []*party
+	absent  []*party // whose connection was lost, and who may try to resume it
 	doors   []entrance
+	patient bool   // clients of JSON prove what they got in a step only
 	watched bool   // the eye reads what peers say to each other
 	eye     *party // an observer of everything
 	late    *party // another, who comes anew each time
@@ -71,6 +73,7 @@ type stage interface {
 type party struct {
 	*link
 	c    *caller
+	mind *mind            // of JSON
 	view map[place]string // presences
 	got  []string
 }
