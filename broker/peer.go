@@ -15,8 +15,9 @@ import (
 type peer struct {
 	name     string
 	device   bool
-	member   *member // the connection it has; nil while it has none
-	online   bool    // it is there, or expected back
+	member   *member  // the connection it has; nil while it has none
+	session  *Session // of the connection that it has, or had last
+	online   bool     // it is there, or expected back
 	since    time.Time
 	presence []byte // as announced
 	status   topics.Status

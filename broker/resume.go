@@ -107,8 +107,8 @@ func (r *room) takeBack(in *member) {
 		if m.until.IsZero() {
 			m.until = now.Add(r.broker.Hold)
 		}
-		if from := r.peers[m.Src]; m.sender == nil && from != nil && from.member != nil && !m.Ends() {
-			m.sender = from.member.session
+		if from := r.peers[m.Src]; m.sender == nil && from != nil && !m.Ends() {
+			m.sender = from.session
 		}
 	}
 	p.waiting = slices.DeleteFunc(append(back, p.waiting...), func(m *message) bool { return !m.lasting() })

@@ -201,3 +201,22 @@ func TestAByeBeyondTheLimitWaitsAsLongAsAnythingElse(t *testing.T) {
 		b.open(t, device()).join("garage").expect("hello bye")
 	})
 }
+
+func TestASenderInItsGraceIsToldOfWhatADoorGivesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		bob := b.open(t, peerOf("bob", "garage")).join("garage")
+		alice := &unproven{inProc: &inProc{t: t, name: "alice"}}
+		var err error
+		if alice.s, err = b.Connect(peerOf("alice", "garage"), "ws", alice); err != nil {
+			t.Fatal(err)
+		}
+		alice.join("garage")
+		if err := bob.say("alice", `{"type":"msg"}`); err != nil {
+			t.Fatal(err)
+		}
+		bob.s.Close(false)
+		alice.s.Close(true)
+		b.open(t, peerOf("bob", "garage")).join("garage").expect("hello offline")
+	})
+}

@@ -114,7 +114,7 @@ func (r *room) join(s *Session, presence []byte, status topics.Status) error {
 		r.replace(old)
 	}
 	arrived := in.peer == nil
-	p.member, in.peer = in, p
+	p.member, p.session, in.peer = in, s, p
 	if !p.online {
 		p.online, p.since = true, time.Now()
 		if presence == nil {
