@@ -58,7 +58,8 @@ type Inbox interface {
 
 	// Back gives back the direct messages that came to the client in a room, and
 	// that it may not have got, in order, when its connection is lost for good.
-	// Handed tells those that may have reached it.
+	// Handed tells those that may have reached it. Each is given back once; errors
+	// about what the client said are among them.
 	Back(room string) []topics.Delivery
 }
 

@@ -13,6 +13,7 @@ type history struct {
 	last   uint64 // number of the newest frame
 	frames [][]byte
 	size   int
+	given  map[string]uint64 // by room: number of the newest frame when its messages were given back
 }
 
 func (h *history) full() bool { return h.size >= maxTold }
@@ -50,36 +51,62 @@ func (h *history) since(n uint64) (frames [][]byte, ok bool) {
 	return h.frames[n-first:], true
 }
 
-// direct are the messages among the frames that were said to the client in a room,
-// in order, as they came from the bus.
-func (h *history) direct(room, me string) []topics.Delivery {
+// giveBack returns the messages among the frames that were said to the client in a
+// room, in order, as they came from the bus; errors about what it said are among
+// them. Each is given back once: the next connection has it then.
+func (h *history) giveBack(room, me string) []topics.Delivery {
 	var all []topics.Delivery
-	for _, frame := range h.frames {
+	first := h.last - uint64(len(h.frames))
+	for i, frame := range h.frames {
+		if first+uint64(i) < h.given[room] {
+			continue
+		}
 		if d, ok := said(frame); ok && d.Room == room {
 			d.Dst, d.Handed = me, true
 			all = append(all, d)
 		}
 	}
+	if len(all) > 0 {
+		if h.given == nil {
+			h.given = make(map[string]uint64)
+		}
+		h.given[room] = h.last
+	}
 	return all
 }
 
-// said reads a frame back that told of a direct message.
+// said reads a frame back that told of a direct message. The answer to a frame with
+// an id is none.
 func said(frame []byte) (d topics.Delivery, ok bool) {
-	direct := true
+	failed, about, answer, direct := false, false, false, true
 	for m := range topics.Members(frame) {
 		switch string(m.Name) {
 		case "room":
 			d.Room, _ = m.Text()
 		case "from":
 			d.Src, _ = m.Text()
+		case "type":
+			failed = string(m.Value) == `"`+topics.TypeError+`"`
+		case "about":
+			about = true
+		case "id":
+			answer = true
 		case "all":
 			direct = false
 		}
 	}
-	if !direct || d.Src == "" {
+	d.Kind = topics.Direct
+	switch {
+	case !direct:
 		return d, false
+	case d.Src != "":
+		d.Payload = topics.Cut(frame, topics.Routing)
+		d.Message, _ = topics.CheckMessage(d.Payload, d.Address)
+		return d, true
+	case failed && about && !answer: // what is said without that is about the connection
+		d.Src, d.Type = topics.Server, topics.TypeError
+		d.Payload = topics.Cut(frame, func(name []byte) bool { return string(name) == "room" })
+		return d, true
 	}
-	d.Kind, d.Payload = topics.Direct, topics.Cut(frame, topics.Routing)
-	d.Message, _ = topics.CheckMessage(d.Payload, d.Address)
-	return d, true
+	return d, false
 }

@@ -156,7 +156,7 @@ func (s *stay) suspend() {
 func (s *stay) Back(room string) []topics.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.told.direct(room, s.id.Name)
+	return s.told.giveBack(room, s.id.Name)
 }
 
 // stays are the sessions that can be resumed, by their keys.

@@ -24,6 +24,7 @@ type outgoing struct {
 	turn uint64 // the order in which they came
 	step step
 	end  uint64 // where it ends in the stream of the guard
+	back bool   // it was taken back: the next connection has it
 }
 
 // step is what an outgoing message waits for.
@@ -189,9 +190,10 @@ func (c *client) undelivered(room string) []*message {
 	defer c.mu.Unlock()
 	var back []*outgoing
 	take := func(out *outgoing) bool {
-		if out.m.Room != room || out.m.Dst != c.session.peer || !out.m.lasting() {
+		if out.back || out.m.Room != room || out.m.Dst != c.session.peer || !out.m.lasting() {
 			return false
 		}
+		out.back = true
 		back = append(back, out)
 		return true
 	}

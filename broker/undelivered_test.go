@@ -63,6 +63,27 @@ func TestWhatACutConnectionDidNotAcknowledgeIsToldWhenNobodyComesBack(t *testing
 	}
 }
 
+func TestWhatWasTakenBackOnceIsNotTakenBackAgain(t *testing.T) {
+	s := serve(t, Config{Grace: long})
+	conn := rawCamera(t, s)
+	send(t, conn, packet(0x82, []byte{0, 2, 0}, text(inbox("attic", "cam1")), []byte{1})) // to stay connected
+	receive(t, conn)
+	receive(t, conn) // hello
+	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
+	alice.expect("rtc/v1/garage/to/alice/_ hello")
+	alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"msg","data":1}`, 1)
+	receive(t, conn) // and no PUBACK
+	next := s.client3(t, "cam1").subscribe(inbox("garage", "cam1"))
+	next.expect("rtc/v1/garage/to/cam1/_ hello")
+	next.expect(`rtc/v1/garage/to/cam1/alice "data":1}`)
+	receive(t, conn) // 409
+	send(t, conn, packet(0x82, []byte{0, 3, 0}, text(inbox("garage", "cam1")), []byte{1}))
+	receive(t, conn)
+	last := s.client3(t, "cam1").subscribe(inbox("garage", "cam1"))
+	last.expect("rtc/v1/garage/to/cam1/_ hello")
+	last.quiet("garage")
+}
+
 func TestOfferThatMayHaveArrivedEndsWithTheByeOfItsSession(t *testing.T) {
 	s := serve(t, Config{Grace: soon})
 	conn := rawCamera(t, s)
