@@ -41,7 +41,7 @@ func (l *link) hear(what string) { l.hears = append(l.hears, what) }
 func (l *link) arrive(n *note) {
 	l.hear(n.told())
 	switch {
-	case l.json() && n.src != topics.Server, !l.json() && l.mute:
+	case l.json(), l.mute:
 		l.owes = append(l.owes, owed{n, l.times(n)})
 	}
 }
@@ -57,6 +57,15 @@ func (l *link) times(n *note) int {
 
 // fails is an error about a message at a connection.
 func (l *link) fails(room, what string) { l.arrive(&note{room: room, src: topics.Server, text: what}) }
+
+// isRefused is the answer to a message. By JSON it is no message itself.
+func (l *link) isRefused(room, what string) {
+	if l.json() {
+		l.hear(what)
+	} else {
+		l.fails(room, what)
+	}
+}
 
 // takeBack has what the connection of s may not have got wait for the next, before
 // what waits. What is for who is there does not wait for another one.
@@ -75,7 +84,7 @@ func (m *model) takeBack(s *stay) {
 			if from := m.stays[place{o.room, o.src}]; from == nil || o.kind == "bye" {
 				again.by = nil
 			} else {
-				again.by = from.link
+				again.by = from.last
 			}
 			again.opens = false
 			o.note = &again
@@ -174,7 +183,7 @@ func (m *model) send(l *link, room, dst, kind, session, text string) topics.Code
 	if code == 0 {
 		m.see(told("message to "+n.dst, n.src, n.room, n.text))
 	} else if l.reads[room] || l.json() {
-		l.fails(room, n.refused(code))
+		l.isRefused(room, n.refused(code))
 	}
 	return code
 }
@@ -252,7 +261,7 @@ func (m *model) count(p place) (n int) {
 func (m *model) sayAll(l *link, room, kind, text string) topics.Code {
 	if s := m.stays[place{room, l.name}]; s == nil || s.link != l {
 		if l.reads[room] || l.json() {
-			l.fails(room, failure(room, topics.Forbidden, kind, "", ""))
+			l.isRefused(room, failure(room, topics.Forbidden, kind, "", ""))
 		}
 		return topics.Forbidden
 	}

@@ -68,6 +68,7 @@ type owed struct {
 type stay struct {
 	place
 	link    *link     // nil in its grace, and when it is away
+	last    *link     // the newest
 	until   time.Time // the end of its grace; zero for none
 	away    bool      // a device that is offline
 	shown   string    // its presence
@@ -118,7 +119,7 @@ func (m *model) join(l *link, room string) bool {
 	if s.link != nil && arrived {
 		m.replace(s)
 	}
-	s.link, s.until, s.away = l, time.Time{}, false
+	s.link, s.last, s.until, s.away = l, l, time.Time{}, false
 	l.reads[room] = true
 	m.show(s, "online by "+l.via()+" as "+l.name)
 	if arrived || l.json() { // which is answered, however often

@@ -105,17 +105,22 @@ func (one *party) take() {
 		case "joined":
 			one.got = append(one.got, "joined "+e.room)
 		case "error":
-			var is struct {
-				Code               topics.Code
-				About, Session, To string
-			}
-			_ = json.Unmarshal([]byte(e.text), &is)
-			one.got = append(one.got, failure(e.room, is.Code, is.About, is.Session, is.To))
+			one.got = append(one.got, e.failure())
 		case "goaway":
 		default:
 			one.got = append(one.got, told(e.kind, e.from, e.room, e.text))
 		}
 	}
+}
+
+// failure is an error in the words of the model.
+func (e event) failure() string {
+	var is struct {
+		Code               topics.Code
+		About, Session, To string
+	}
+	_ = json.Unmarshal([]byte(e.text), &is)
+	return failure(e.room, is.Code, is.About, is.Session, is.To)
 }
 
 // isView demands that a client sees who is there, in a room or in all.
@@ -161,11 +166,13 @@ func inOrder(heard []string) string {
 	gone := func(s string) bool { return strings.HasSuffix(s, `"reason":"gone"}`) }
 	heard = slices.Clone(heard)
 	slices.SortStableFunc(heard, func(a, b string) int { return strings.Compare(head(a), head(b)) })
-	for from, to := 0, 0; from < len(heard); from = to + 1 {
-		for to = from; to < len(heard) && gone(heard[to]) && head(heard[to]) == head(heard[from]); {
+	for from := 0; from < len(heard); {
+		to := from + 1
+		for to < len(heard) && gone(heard[from]) && gone(heard[to]) && head(heard[to]) == head(heard[from]) {
 			to++
 		}
 		slices.Sort(heard[from:to])
+		from = to
 	}
 	return strings.Join(heard, "\n")
 }

@@ -79,13 +79,20 @@ func (m *mind) known(text string) bool {
 	events := make(chan event, 100)
 	(&lineJSON{replies: make(chan reply, 1)}).take(text, events)
 	close(events)
+	var is struct {
+		Type, Resume string
+		ID           json.RawMessage
+	}
+	_ = json.Unmarshal([]byte(text), &is)
 	for e := range events {
-		if e.kind == "message" {
+		switch {
+		case e.kind == "message":
 			f.said = told(e.kind, e.from, e.room, e.text)
+		case e.kind == "error" && is.ID == nil:
+			f.said = e.failure()
 		}
 	}
-	var is struct{ Type, Resume string }
-	if _ = json.Unmarshal([]byte(text), &is); is.Type == "joined" {
+	if is.Type == "joined" {
 		m.key = is.Resume
 	}
 	m.frames, m.next = append(m.frames, f), m.next+1
