@@ -220,3 +220,24 @@ func TestASenderInItsGraceIsToldOfWhatADoorGivesBack(t *testing.T) {
 		b.open(t, peerOf("bob", "garage")).join("garage").expect("hello offline")
 	})
 }
+
+func TestASenderIsToldThoughTheGrantOfTheSuspendedDeviceWasTakenMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		cam := b.open(t, device()).join("garage")
+		cam.s.Suspend(30 * time.Second)
+		if err := alice.say("cam1", `{"type":"offer","session":"k3"}`); err != nil {
+			t.Fatal(err)
+		}
+		less := device()
+		less.Grants = peerOf("cam1", "attic").Grants
+		if err := cam.s.Renew(less); err != nil {
+			t.Fatal(err)
+		}
+		alice.types()
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		alice.expect("offline")
+	})
+}

@@ -311,7 +311,6 @@ func (r *room) giveUp(p *peer, why string) {
 		p.since = time.Now()
 		r.announce(p, []byte(topics.PresenceOffline))
 		p.waiting = held
-		r.awaitWaking(p)
 		for _, m := range held {
 			if m.opens {
 				r.wake(p, m)
@@ -324,6 +323,9 @@ func (r *room) giveUp(p *peer, why string) {
 	if in != nil {
 		in.peer, in.greeted, p.member = nil, false, nil
 		r.settle(in)
+	}
+	if p.device {
+		r.awaitWaking(p) // now that it is no member's, which may be away
 	}
 }
 
