@@ -216,7 +216,7 @@ func (p *play) toAll() {
 }
 
 func (p *play) wait() {
-	d := time.Duration(pick(p, "seconds", []int{1, 5, 5, 15})) * time.Second
+	d := time.Duration(pick(p, "seconds", []int{1, 1, 4, 5, 14, 15})) * time.Second
 	p.say("%v go by", d)
 	time.Sleep(d)
 }
