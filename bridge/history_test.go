@@ -36,16 +36,19 @@ func TestFramesThatToldOfADirectMessageAreReadBack(t *testing.T) {
 		`{"room":"garage","from":"bob","type":"offer","session":"k3","sdp":"v=0"}`,
 		`{"room":"attic","from":"bob","type":"msg"}`,
 		`{"room":"garage","from":"bob","all":true,"type":"msg"}`,
-		`{"room":"garage","type":"error","code":480,"reason":"offline","message":"","temporary":true}`,
+		`{"room":"garage","type":"error","code":409,"reason":"replaced","message":"","temporary":false}`,
 		`{"type":"ok","id":7}`,
 	} {
 		h.add([]byte(frame))
 	}
-	got := h.direct("garage", "alice")
+	got := h.giveBack("garage", "alice")
 	if len(got) != 1 {
 		t.Fatalf("%d messages: %v", len(got), got)
 	}
 	if d := got[0]; string(d.Payload) != `{"type":"offer","session":"k3","sdp":"v=0"}` || d.Src != "bob" || d.Dst != "alice" || !d.Opens() || !d.Handed {
 		t.Errorf("%+v with %s", d, d.Payload)
+	}
+	if again := h.giveBack("garage", "alice"); again != nil {
+		t.Errorf("it was given back twice: %v", again)
 	}
 }

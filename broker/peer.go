@@ -56,9 +56,7 @@ func (p *peer) expected() bool { return p.timer != nil || p.member != nil && p.m
 // wait keeps m for p. What is kept beyond the limit, since the server says it, waits
 // as long as the rest.
 func (p *peer) wait(m *message, b *Broker) error {
-	if m.until.IsZero() {
-		m.until = time.Now().Add(b.Hold)
-	}
+	m.until = time.Now().Add(b.Hold)
 	held := 0
 	for _, w := range p.waiting {
 		if w.Kind == topics.Direct {

@@ -97,26 +97,16 @@ const maxMissed = 256
 
 // takeBack has what the connection of in did not take wait for the next one of its
 // peer, before what waits already. Only direct messages do: a new connection
-// learns the rest afresh. Nothing waits for longer than for a device that sleeps,
-// however often the peer comes back.
+// learns the rest afresh.
 func (r *room) takeBack(in *member) {
 	p := in.peer
 	back := in.session.receiver.undelivered(r.name)
-	now := time.Now()
+	until := time.Now().Add(r.broker.Hold)
 	for _, m := range back {
-		if m.until.IsZero() {
-			m.until = now.Add(r.broker.Hold)
-		}
+		m.until = until
 		if from := r.peers[m.Src]; m.sender == nil && from != nil && !m.Ends() {
 			m.sender = from.session
 		}
 	}
 	p.waiting = slices.DeleteFunc(append(back, p.waiting...), func(m *message) bool { return !m.lasting() })
-	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
-		late := r.broker.Hold > 0 && m.sender != nil && now.After(m.until) // its receiver comes and goes
-		if late {
-			r.tellSender(m, topics.Errorf(topics.Offline, "%s was away too often for %v", p.name, r.broker.Hold))
-		}
-		return late
-	})
 }

@@ -26,7 +26,7 @@ var (
 	jumble  = toxic{"slicer", `{"average_size":200,"delay":2000}`} // packets of 200 bytes, 2 ms apart
 )
 
-// wrap makes what a link runs. The program of toxiproxy does so from HTTP requests.
+// wrap makes what a conduit runs. The program of toxiproxy does so from HTTP requests.
 func (x toxic) wrap(t testing.TB) *toxics.ToxicWrapper {
 	w := &toxics.ToxicWrapper{Name: x.kind, Type: x.kind, Toxicity: 1}
 	if toxics.New(w) == nil {
@@ -38,8 +38,8 @@ func (x toxic) wrap(t testing.TB) *toxics.ToxicWrapper {
 	return w
 }
 
-// proxy stands between clients and a server, and runs a toxic on every link, in
-// both directions. It has links of its own, since those of toxiproxy leave
+// proxy stands between clients and a server, and runs a toxic on every conduit, in
+// both directions. It has conduits of its own, since those of toxiproxy leave
 // goroutines behind when one side is gone, and can wait for each other for ever.
 type proxy struct {
 	t        testing.TB
@@ -47,10 +47,10 @@ type proxy struct {
 	listener net.Listener
 	running  sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
-	always toxic // on links that begin
-	links  map[*link]struct{}
+	mu       sync.Mutex
+	closed   bool
+	always   toxic // on conduits that begin
+	conduits map[*conduit]struct{}
 }
 
 func startProxy(t testing.TB, upstream string) *proxy {
@@ -60,7 +60,7 @@ func startProxy(t testing.TB, upstream string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{t: t, upstream: upstream, listener: listener, always: clean, links: make(map[*link]struct{})}
+	p := &proxy{t: t, upstream: upstream, listener: listener, always: clean, conduits: make(map[*conduit]struct{})}
 	p.running.Go(p.accept)
 	t.Cleanup(p.close)
 	return p
@@ -70,7 +70,7 @@ func (p *proxy) close() {
 	_ = p.listener.Close()
 	p.mu.Lock()
 	p.closed = true
-	for l := range p.links {
+	for l := range p.conduits {
 		l.end()
 	}
 	p.mu.Unlock()
@@ -94,7 +94,7 @@ func (p *proxy) accept() {
 
 func (p *proxy) connect(client, server *net.TCPConn) {
 	_ = server.SetReadBuffer(128 << 10) // so that a stall is felt soon
-	l := &link{client: client, server: server, mute: make(chan struct{}), over: make(chan struct{})}
+	l := &conduit{client: client, server: server, mute: make(chan struct{}), over: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.up, l.down = newPipe(l, client, server, p.always.wrap(p.t)), newPipe(l, server, client, p.always.wrap(p.t))
@@ -102,7 +102,7 @@ func (p *proxy) connect(client, server *net.TCPConn) {
 		l.end()
 		return
 	}
-	p.links[l] = struct{}{}
+	p.conduits[l] = struct{}{}
 	var pipes sync.WaitGroup
 	for _, one := range []*pipe{l.up, l.down} {
 		pipes.Go(one.read)
@@ -114,16 +114,16 @@ func (p *proxy) connect(client, server *net.TCPConn) {
 		l.end()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.links, l)
+		delete(p.conduits, l)
 	})
 }
 
-// infect runs x on every link that is there. A reset is one with RST, and a
+// infect runs x on every conduit that is there. A reset is one with RST, and a
 // silence keeps even the end of a connection from the other side.
 func (p *proxy) infect(x toxic) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for l := range p.links {
+	for l := range p.conduits {
 		switch x {
 		case reset:
 			_ = l.client.SetLinger(0)
@@ -139,7 +139,7 @@ func (p *proxy) infect(x toxic) {
 	}
 }
 
-// on runs x on the links that will be, too.
+// on runs x on the conduits that will be, too.
 func (p *proxy) on(x toxic) {
 	p.mu.Lock()
 	p.always = x
@@ -152,14 +152,14 @@ func (p *proxy) stall() (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	gate := make(chan struct{})
-	for l := range p.links {
+	for l := range p.conduits {
 		l.down.stall(gate)
 	}
 	return sync.OnceFunc(func() { close(gate) })
 }
 
-// link is a connection through a proxy.
-type link struct {
+// conduit is a connection through a proxy.
+type conduit struct {
 	client, server *net.TCPConn
 	up, down       *pipe
 
@@ -169,7 +169,7 @@ type link struct {
 	once     sync.Once
 }
 
-func (l *link) end() {
+func (l *conduit) end() {
 	l.once.Do(func() {
 		close(l.over)
 		_ = l.client.Close()
@@ -177,9 +177,9 @@ func (l *link) end() {
 	})
 }
 
-// pipe is one direction of a link: reader, toxic, writer.
+// pipe is one direction of a conduit: reader, toxic, writer.
 type pipe struct {
-	link     *link
+	conduit  *conduit
 	src, dst *net.TCPConn
 	in, out  chan *stream.StreamChunk
 	stub     *toxics.ToxicStub
@@ -190,8 +190,8 @@ type pipe struct {
 	gate chan struct{} // not nil: nothing is read until it is closed
 }
 
-func newPipe(l *link, src, dst *net.TCPConn, first *toxics.ToxicWrapper) *pipe {
-	p := &pipe{link: l, src: src, dst: dst, first: first,
+func newPipe(l *conduit, src, dst *net.TCPConn, first *toxics.ToxicWrapper) *pipe {
+	p := &pipe{conduit: l, src: src, dst: dst, first: first,
 		in: make(chan *stream.StreamChunk, first.BufferSize), out: make(chan *stream.StreamChunk), next: make(chan *toxics.ToxicWrapper)}
 	p.stub = toxics.NewToxicStub(p.in, p.out)
 	return p
@@ -203,7 +203,7 @@ func (p *pipe) stall(gate chan struct{}) {
 	p.gate = gate
 }
 
-// wait passes when the gate is open, or the link over.
+// wait passes when the gate is open, or the conduit over.
 func (p *pipe) wait() {
 	p.mu.Lock()
 	gate := p.gate
@@ -213,7 +213,7 @@ func (p *pipe) wait() {
 	}
 	select {
 	case <-gate:
-	case <-p.link.over:
+	case <-p.conduit.over:
 	}
 }
 
@@ -258,8 +258,8 @@ func (p *pipe) write() {
 		}
 	}
 	select {
-	case <-p.link.mute:
-		<-p.link.over
+	case <-p.conduit.mute:
+		<-p.conduit.over
 	default:
 	}
 	_ = p.dst.Close()

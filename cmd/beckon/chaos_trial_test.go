@@ -48,7 +48,7 @@ func trialAt(t *testing.T, s *site) *trial {
 	p := startProxy(t, s.MQTT)
 	far := *s.testServer
 	far.MQTT = p.listener.Addr().String()
-	return &trial{t: t, near: s, far: &site{&far, s.trust}, proxy: p, ledger: newLedger(strings.ReplaceAll(name, "_", " "), across, chaosGrace)}
+	return &trial{t: t, near: s, far: &site{testServer: &far, trust: s.trust}, proxy: p, ledger: newLedger(strings.ReplaceAll(name, "_", " "), across, chaosGrace)}
 }
 
 // add makes a survivor, who writes to all others.

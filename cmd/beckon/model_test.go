@@ -193,6 +193,9 @@ func (m *model) end(l *link, left bool) {
 		l.lost, l.until = true, m.now.Add(most)
 		return
 	}
+	if l.json() && left {
+		l.owes = nil // it has, or does not want, what went out
+	}
 	m.close(l, left)
 }
 

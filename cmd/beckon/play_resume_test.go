@@ -18,7 +18,7 @@ type mind struct {
 	mute bool
 
 	mu     sync.Mutex // guards what follows
-	frames []frame    // of the session, in order
+	frames []received // of the session, in order
 	key    string
 	proven int    // frames
 	asked  int    // frames up to the newest ping
@@ -30,7 +30,7 @@ type mind struct {
 	ws     *websocket.Conn
 }
 
-type frame struct {
+type received struct {
 	text string
 	said string // a direct message, in the words of told
 	at   time.Time
@@ -75,7 +75,7 @@ func (m *mind) known(text string) bool {
 		m.next++
 		return true
 	}
-	f := frame{text: text, at: time.Now()}
+	f := received{text: text, at: time.Now()}
 	events := make(chan event, 100)
 	(&lineJSON{replies: make(chan reply, 1)}).take(text, events)
 	close(events)
