@@ -59,7 +59,7 @@ func (p *peer) wait(m *message, b *Broker) error {
 	m.until = time.Now().Add(b.Hold)
 	held := 0
 	for _, w := range p.waiting {
-		if w.Kind == topics.Direct {
+		if w.Kind == topics.Direct && w.Src != topics.Server {
 			held++
 		}
 	}

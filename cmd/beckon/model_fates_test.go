@@ -224,7 +224,7 @@ func (m *model) accept(n *note) topics.Code {
 // held is how many messages wait that count for the limit.
 func (s *stay) held() (count int) {
 	for _, n := range s.waiting {
-		if n.kind != "all" {
+		if n.kind != "all" && n.src != topics.Server {
 			count++
 		}
 	}

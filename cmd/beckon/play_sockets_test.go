@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -47,8 +48,9 @@ func sequences(t *testing.T, checks, steps int) {
 
 // sockets is the whole program.
 type sockets struct {
-	play *play
-	site *site
+	play  *play
+	site  *site
+	asked int
 }
 
 func (s *sockets) start(p *play) *site {
@@ -77,6 +79,8 @@ func (s *sockets) await(is func() bool) {
 }
 
 // flush asks the server something: the answer comes after all that is on its way.
+// An error about an older question was told to a connection that acknowledged
+// nothing, and is no news of the play.
 func (s *sockets) flush(one *party) {
 	room := ""
 	for _, r := range roomsOfPlay {
@@ -87,13 +91,18 @@ func (s *sockets) flush(one *party) {
 	if room == "" || one.over {
 		return // nothing can come
 	}
-	if _, err := one.c.line.send(room, topics.Server, `{"type":"ice"}`); err != nil && !strings.Contains(err.Error(), "0x87") {
+	s.asked++
+	question := fmt.Sprintf("about ice q%d ", s.asked)
+	if _, err := one.c.line.send(room, topics.Server, fmt.Sprintf(`{"type":"ice","session":"q%d"}`, s.asked)); err != nil && !strings.Contains(err.Error(), "0x87") {
 		s.play.Logf("%s asks: %v", one.id, err)
 	}
 	s.await(func() bool {
 		one.take()
+		one.got = slices.DeleteFunc(one.got, func(what string) bool {
+			return strings.Contains(what, "about ice q") && !strings.Contains(what, question)
+		})
 		for i, what := range one.got {
-			if strings.Contains(what, `"iceServers"`) || strings.Contains(what, "about ice") {
+			if strings.Contains(what, `"iceServers"`) || strings.Contains(what, question) {
 				one.got = append(one.got[:i:i], one.got[i+1:]...)
 				return true
 			}
