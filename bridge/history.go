@@ -11,12 +11,20 @@ const maxTold = 2 << 20
 // number: how many there were up to it.
 type history struct {
 	last   uint64 // number of the newest frame
+	taken  uint64 // number of the newest one that the client has most likely got
 	frames [][]byte
 	size   int
 	given  map[string]uint64 // by room: number of the newest frame when its messages were given back
 }
 
-func (h *history) full() bool { return h.size >= maxTold }
+// full reports whether there is no room for more, of which what the client has most
+// likely got is forgotten first.
+func (h *history) full() bool {
+	for h.size >= maxTold && h.last-uint64(len(h.frames)) < h.taken {
+		h.forget(1)
+	}
+	return h.size >= maxTold
+}
 
 func (h *history) add(frame []byte) {
 	h.last++
@@ -52,13 +60,14 @@ func (h *history) since(n uint64) (frames [][]byte, ok bool) {
 }
 
 // giveBack returns the messages among the frames that were said to the client in a
-// room, in order, as they came from the bus; errors about what it said are among
-// them. Each is given back once: the next connection has it then.
+// room, and that it most likely has not got, in order, as they came from the bus;
+// errors about what it said are among them. Each is given back once: the next
+// connection has it then.
 func (h *history) giveBack(room, me string) []topics.Delivery {
 	var all []topics.Delivery
 	first := h.last - uint64(len(h.frames))
 	for i, frame := range h.frames {
-		if first+uint64(i) < h.given[room] {
+		if first+uint64(i) < max(h.given[room], h.taken) {
 			continue
 		}
 		if d, ok := said(frame); ok && d.Room == room {

@@ -76,6 +76,9 @@ func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 	return true, nil
 }
 
+// Moved is why a connection ends whose client has resumed its session on another.
+var Moved = topics.Errorf(topics.Replaced, "the session goes on on another connection")
+
 // release takes the stay from the connection that it has, if that is not known to
 // be lost yet, and reports whether it can be resumed: all that was for the client
 // is with it then.
@@ -95,7 +98,7 @@ func (s *stay) release() bool {
 		by.stay, by.closed = nil, true
 	}
 	by.turn.Unlock()
-	by.stop(topics.Errorf(topics.Replaced, "the session goes on on another connection"))
+	by.stop(Moved)
 	return mine || s.release() // it was lost just now
 }
 
@@ -111,6 +114,7 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 		return false
 	}
 	s.told.seen(w.seen)
+	s.told.taken = w.seen
 	s.by, s.long = next, true
 	s.base = w.seen - next.early - 1 // the answer has no number
 	frames := append([][]byte{resumedFrame(f.id, f.room, s.id.Name, s.key, w.seen, int(s.cfg.Ping.Seconds()))}, missed...)
@@ -130,6 +134,15 @@ func (s *stay) seen(by *Session, n uint64) {
 	defer s.mu.Unlock()
 	if s.by == by {
 		s.told.seen(s.base + n)
+	}
+}
+
+// taken is what [Session.Taken] says of by.
+func (s *stay) taken(by *Session, n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if to := s.base + n; s.by == by && to <= s.told.last {
+		s.told.taken = max(s.told.taken, to)
 	}
 }
 

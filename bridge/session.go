@@ -124,6 +124,54 @@ func (s *Session) Receive(ctx context.Context, text []byte) {
 	}
 }
 
+// Join takes a join as Receive does, but returns what went wrong, an
+// [*topics.Error], where Receive would tell Out.
+func (s *Session) Join(ctx context.Context, text []byte) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.closed {
+		return ErrEnding
+	}
+	f, err := readFrame(text)
+	if err == nil && f.kind != typeJoin {
+		err = topics.Errorf(topics.BadRequest, "a join is of type %q", typeJoin)
+	}
+	if err == nil {
+		err = s.handle(ctx, &f)
+	}
+	if err == nil {
+		return nil
+	}
+	if _, hopeless := errors.AsType[ending](err); hopeless {
+		s.closed = true
+	}
+	return s.told(&f, err)
+}
+
+// Say sends a message that came another way than the client's frames, for by, who
+// must be the client and may send no more than both it and the session may. The
+// room of text may be left out; an id is not looked at. The error is an
+// [*topics.Error].
+func (s *Session) Say(by topics.Identity, room string, text []byte) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	f, err := readFrame(text)
+	switch {
+	case err != nil:
+	case s.closed, s.stay == nil:
+		err = errNotJoined
+	case f.room != "" && f.room != room:
+		err = topics.Errorf(topics.BadRequest, `"room" is %s here, but the message was sent to %s`, f.room, room)
+	default:
+		f.room = room
+		err = s.stay.say(by, &f)
+	}
+	if err != nil {
+		return s.told(&f, err)
+	}
+	return nil
+}
+
 // Refuse answers a frame that the door did not take, with err. Of the frame it
 // needs the beginning only, to find the id.
 func (s *Session) Refuse(head []byte, err *topics.Error) {
@@ -143,6 +191,16 @@ func (s *Session) Seen(n uint64) {
 	defer s.turn.Unlock()
 	if s.stay != nil {
 		s.stay.seen(s, n)
+	}
+}
+
+// Taken says that the client has most likely got the first n frames that Out took.
+// It can still resume before them, but they are not given back to their senders.
+func (s *Session) Taken(n uint64) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.stay != nil {
+		s.stay.taken(s, n)
 	}
 }
 
@@ -250,6 +308,11 @@ func (s *Session) answer(f *frame, err error) {
 		}
 		return
 	}
+	s.send(errorFrame(f.room, f.id, s.told(f, err).Payload()))
+}
+
+// told is err as the client is told of it.
+func (s *Session) told(f *frame, err error) *topics.Error {
 	e, ok := errors.AsType[*topics.Error](err)
 	if !ok {
 		s.cfg.Logger.Error("a frame failed", "conn", s.conn, "peer", s.peer, "room", f.room, "type", f.about().Type, "error", err)
@@ -258,7 +321,7 @@ func (s *Session) answer(f *frame, err error) {
 	if e.About == "" {
 		e = e.Of(f.about(), f.to)
 	}
-	s.send(errorFrame(f.room, f.id, e.Payload()))
+	return e
 }
 
 // send hands a frame of the session's own to the door.

@@ -61,12 +61,27 @@ func (s *stay) choose(f *frame) error {
 	return nil
 }
 
-func (s *stay) message(f *frame) error {
+func (s *stay) message(f *frame) error { return s.bus.Publish(s.address(f), f.message()) }
+
+// say is message, for by.
+func (s *stay) say(by topics.Identity, f *frame) error {
+	if err := s.choose(f); err != nil {
+		return err
+	}
+	a := s.address(f)
+	if !by.MayPublish(a) { // the bus asks the same of the session's own
+		return topics.Errorf(topics.Forbidden, "%s may not send that in %s", by.Name, f.room)
+	}
+	return s.bus.Publish(a, f.message())
+}
+
+// address is where the message in f goes.
+func (s *stay) address(f *frame) topics.Address {
 	a := topics.Address{Room: f.room, Kind: topics.All, Src: s.id.Name}
 	if f.direct {
 		a.Kind, a.Dst = topics.Direct, f.to
 	}
-	return s.bus.Publish(a, f.message())
+	return a
 }
 
 func (s *stay) presence(f *frame) error {
