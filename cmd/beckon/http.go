@@ -19,6 +19,7 @@ func (h *house) routes(origins bridge.Origins) http.Handler {
 	watchers.Handle("/", served(mux))
 	mux.Handle("/mqtt", h.mqtt)
 	mux.Handle("/ws", h.ws)
+	mux.Handle("/api/v1/", h.rest)
 	mux.Handle("/whep/", h.whip)
 	mux.Handle("/whip/", h.whip)
 	if h.accounts != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/bridge/door"
+	"github.com/beckon-rtc/beckon/bridge/rest"
 	"github.com/beckon-rtc/beckon/bridge/whip"
 	"github.com/beckon-rtc/beckon/bridge/ws"
 	"github.com/beckon-rtc/beckon/broker"
@@ -118,6 +119,7 @@ type house struct {
 	mqtt     *door.WebSocket // MQTT over WebSocket
 	ws       *ws.Handler     // JSON over WebSocket
 	whip     *whip.Handler   // WHIP and WHEP
+	rest     *rest.Handler   // event streams and messages, over HTTP
 	door     *door.Door
 	accounts *accounts // nil with --dev
 	tls      *encryption
@@ -225,6 +227,22 @@ func (s *serve) house(stderr io.Writer) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
+	h.rest, err = rest.New(rest.Config{
+		Connect:      h.connect,
+		Authenticate: authenticate,
+		Renew:        renew,
+		Rooms:        h.broker.Rooms,
+		Peers:        h.broker.Peers,
+		Hold:         door.Hold,
+		Origins:      s.origins(),
+		Root:         root,
+		MaxMessage:   limit(s.LimitMessage),
+		Queue:        limit(s.LimitQueue),
+		Logger:       h.log,
+	})
+	if err != nil {
+		return nil, err
+	}
 	h.mqtt, err = door.MQTT(door.WebSocketConfig{
 		Origins:  s.origins(),
 		Serve:    h.broker.ServeConn,
@@ -324,6 +342,11 @@ func (h *house) drain(ctx context.Context) {
 			h.log.Warn("not all WebSocket clients left in time, the rest was cut", "error", err)
 		}
 	})
+	parts.Go(func() {
+		if err := h.rest.Drain(ctx); err != nil {
+			h.log.Warn("not all event streams ended in time, the rest was cut", "error", err)
+		}
+	})
 	parts.Wait()
 	if err := h.door.Shutdown(ctx); err != nil {
 		h.log.Warn("not all requests ended in time, the rest was cut", "error", err)
@@ -336,6 +359,9 @@ func (h *house) close() error {
 	var errs []error
 	if h.ws != nil {
 		h.ws.Close()
+	}
+	if h.rest != nil {
+		h.rest.Close()
 	}
 	if h.mqtt != nil {
 		errs = append(errs, h.mqtt.Close())

@@ -1,0 +1,109 @@
+package rest
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// drainWindow is the time over which a drain spreads the streams when its context
+// says none, so that they do not all come back in the same second; drainStep is the
+// most of it that is spent on each.
+const (
+	drainWindow = 30 * time.Second
+	drainStep   = 10 * time.Millisecond
+)
+
+// Drain opens no more streams, tells those that are open that the server goes, and
+// ends each within a time of its own. It returns when all have ended, or ctx is
+// done; then it ends the rest, too, and returns the reason.
+func (h *Handler) Drain(ctx context.Context) error {
+	window := drainWindow
+	if end, ok := ctx.Deadline(); ok {
+		window = max(time.Until(end)*3/4, 0)
+	}
+	open := h.stop()
+	window = min(window, time.Duration(len(open))*drainStep)
+	for i, s := range open {
+		select {
+		case s.goaway <- time.Duration((float64(i) + rand.Float64()) / float64(len(open)) * float64(window)):
+		default: // it was told before
+		}
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		h.running.Wait()
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		h.kill()
+		<-gone
+		return ctx.Err()
+	}
+}
+
+// Close ends all streams, opens no more, and waits until they have ended: for as
+// long as a write may take, at most. It is idempotent.
+func (h *Handler) Close() {
+	h.stop()
+	h.kill()
+	h.running.Wait()
+	h.bridge.Close()
+}
+
+var errGoingAway = topics.Errorf(topics.Unavailable, "the server is going away")
+
+func (h *Handler) isClosing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closing
+}
+
+// stop opens no more streams, and returns those that are open.
+func (h *Handler) stop() []*stream {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closing = true
+	open := make([]*stream, 0, len(h.streams))
+	for s := range h.streams {
+		open = append(open, s)
+	}
+	return open
+}
+
+// A session that was taken over is known for a while, so that its client, which
+// comes back by itself, does not take over in turn.
+const (
+	replacedFor = time.Minute
+	maxReplaced = 10_000
+)
+
+func (h *Handler) replace(key string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if len(h.replaced) >= maxReplaced {
+		for old, until := range h.replaced {
+			if now.After(until) || len(h.replaced) >= maxReplaced { // any, at the worst
+				delete(h.replaced, old)
+			}
+		}
+	}
+	h.replaced[key] = now.Add(replacedFor)
+}
+
+func (h *Handler) isReplaced(key string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	until, ok := h.replaced[key]
+	if ok && time.Now().After(until) {
+		delete(h.replaced, key)
+		return false
+	}
+	return ok
+}

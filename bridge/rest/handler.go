@@ -1,0 +1,214 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// Config is what the door needs. Connect, Authenticate, Rooms and Peers are
+// required. Of every number zero stands for the default, a negative limit for
+// none.
+type Config struct {
+	Connect      bridge.Connect
+	Authenticate bridge.Authenticate
+	Origins      bridge.Origins
+	Root         topics.Root // default: topics.DefaultRoot
+
+	// Rooms says how many peers an identity may see, by room.
+	Rooms func(topics.Identity) map[string]int
+
+	// Peers returns the presences in a room that an identity may see, by name.
+	Peers func(id topics.Identity, room string) ([]topics.Delivery, error)
+
+	MaxMessage int           // bytes of the longest message, default 64 KiB
+	Queue      int           // bytes that may wait for a stream, default 1 MiB
+	Auth       time.Duration // time for authentication and join, default 10 s
+	Heartbeat  time.Duration // time between comments on a stream, default 15 s
+	Write      time.Duration // time a write may wait, default 5 s
+
+	// Renew gives a session that is resumed the identity of its new connection.
+	Renew func(bridge.Bus, topics.Identity) error
+
+	// Hold counts the connection of a request among those that are not
+	// authenticated, until admit is called; false: there is no place. Nil: nobody
+	// counts.
+	Hold func(*http.Request) (admit func(), ok bool)
+
+	Logger *slog.Logger // default: slog.Default()
+}
+
+// Handler is the door: an [http.Handler] for /api/v1/.
+type Handler struct {
+	cfg    Config
+	bridge bridge.Config
+	mux    *http.ServeMux
+	number atomic.Uint64   // of the newest stream
+	life   context.Context // ends with the handler
+	kill   context.CancelFunc
+
+	running  sync.WaitGroup // streams
+	mu       sync.Mutex     // guards what follows
+	closing  bool           // no more streams
+	streams  map[*stream]struct{}
+	byPeer   map[place]*stream    // the newest of each
+	replaced map[string]time.Time // keys of sessions that were taken over, until then
+}
+
+// place is a peer in a room.
+type place struct{ room, peer string }
+
+// New returns the door. The error tells of everything that is wrong in cfg.
+func New(cfg Config) (*Handler, error) {
+	cfg = cfg.withDefaults()
+	h := &Handler{
+		cfg: cfg, streams: make(map[*stream]struct{}), byPeer: make(map[place]*stream), replaced: make(map[string]time.Time),
+		bridge: bridge.Config{
+			Connect: cfg.Connect, Authenticate: cfg.Authenticate, Renew: cfg.Renew,
+			Resume: -1, // the grace: section 3
+			Root:   cfg.Root, Via: "http", MaxRooms: 1, Ping: cfg.Heartbeat, Logger: cfg.Logger,
+		},
+	}
+	if err := errors.Join(h.bridge.Check(), cfg.Origins.Validate(), cfg.check()); err != nil {
+		return nil, err
+	}
+	h.life, h.kill = context.WithCancel(context.Background())
+	h.mux = http.NewServeMux()
+	for _, r := range h.routes() {
+		h.mux.Handle(r.path, r)
+	}
+	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		h.refuse(w, r, topics.Errorf(topics.NotFound, "there is nothing here; it takes /api/v1/rooms, and /peers, /peers/{me}/events and /peers/{me}/messages of a room"))
+	})
+	return h, nil
+}
+
+func (c Config) withDefaults() Config {
+	limit := func(n *int, usual int) {
+		if *n == 0 {
+			*n = usual
+		} else if *n < 0 {
+			*n = math.MaxInt32
+		}
+	}
+	limit(&c.MaxMessage, 64<<10)
+	limit(&c.Queue, 1<<20)
+	wait := func(d *time.Duration, usual time.Duration) {
+		if *d == 0 {
+			*d = usual
+		}
+	}
+	wait(&c.Auth, 10*time.Second)
+	wait(&c.Heartbeat, 15*time.Second)
+	wait(&c.Write, 5*time.Second)
+	if c.Root == "" {
+		c.Root = topics.DefaultRoot
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c Config) check() error {
+	var wrong []error
+	if c.Rooms == nil || c.Peers == nil {
+		wrong = append(wrong, errors.New("there is no Rooms or no Peers: nobody could see who is there"))
+	}
+	if c.Auth < 0 || c.Heartbeat < 0 || c.Write < 0 {
+		wrong = append(wrong, errors.New("negative Auth, Heartbeat or Write"))
+	}
+	return errors.Join(wrong...)
+}
+
+// ServeHTTP serves everything below /api/v1/.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if err := h.origin(w, r); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+
+// Routes are the patterns of the paths that there are.
+func (h *Handler) Routes() []string {
+	var paths []string
+	for _, r := range h.routes() {
+		paths = append(paths, r.path)
+	}
+	return paths
+}
+
+// identify finds out who asks, that would like that name, while the connection
+// counts among those who are not authenticated.
+func (h *Handler) identify(r *http.Request, name string) (topics.Identity, error) {
+	admit, err := h.hold(r)
+	if err != nil {
+		return topics.Identity{}, err
+	}
+	defer admit()
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Auth)
+	defer cancel()
+	shown := bridge.Credentials(r)
+	shown.Name = name
+	return h.cfg.Authenticate(ctx, shown)
+}
+
+func (h *Handler) hold(r *http.Request) (admit func(), err error) {
+	if h.cfg.Hold == nil {
+		return func() {}, nil
+	}
+	admit, ok := h.cfg.Hold(r)
+	if !ok {
+		return nil, topics.Errorf(topics.Unavailable, "too many connections are not authenticated yet; try again")
+	}
+	return admit, nil
+}
+
+// enter takes note of a stream that is open. What its peer says is said by it, until
+// there is a newer one.
+func (h *Handler) enter(s *stream) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return false
+	}
+	h.streams[s] = struct{}{}
+	if !s.queue.isOver() { // taken over, maybe, by one that was here first
+		h.byPeer[s.place] = s
+	}
+	h.running.Add(1)
+	return true
+}
+
+func (h *Handler) leave(s *stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.streams, s)
+	if h.byPeer[s.place] == s {
+		delete(h.byPeer, s.place)
+	}
+	h.running.Done()
+}
+
+func (h *Handler) find(p place) *stream {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.byPeer[p]
+}
+
+// Streams is how many are open.
+func (h *Handler) Streams() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.streams)
+}

@@ -1,0 +1,94 @@
+package rest
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/beckon-rtc/beckon/bridge"
+)
+
+// queue is what waits to be written to a stream. The zero value with a limit and
+// more is ready.
+type queue struct {
+	limit int           // bytes that may wait, exceeded by the last frame only
+	more  chan struct{} // of one: something was added, or it ended
+
+	mu     sync.Mutex // guards what follows
+	frames [][]byte
+	size   int
+	ended  bool // nothing more is taken
+}
+
+var errFull = errors.New("the queue is full")
+
+// cost is what a frame takes of the limit: memory, not only its bytes.
+func cost(frame []byte) int { return len(frame) + 48 }
+
+func (q *queue) push(frame []byte) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.ended:
+		return bridge.ErrEnding
+	case q.size >= q.limit:
+		return errFull
+	}
+	q.frames = append(q.frames, frame)
+	q.size += cost(frame)
+	q.signal()
+	return nil
+}
+
+// end takes nothing more. What waits is still there, unless it is to be dropped.
+func (q *queue) end(drop bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	if drop {
+		q.frames = nil
+	}
+	q.signal()
+}
+
+func (q *queue) signal() {
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the next frame; over says that none will come. It has room for
+// another when the caller says wrote.
+func (q *queue) take() (frame []byte, over bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.frames) == 0 {
+		q.frames = nil
+		return nil, q.ended
+	}
+	frame, q.frames[0] = q.frames[0], nil
+	q.frames = q.frames[1:]
+	return frame, false
+}
+
+// first is the frame that waits longest, nil where there is none.
+func (q *queue) first() []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.frames) == 0 {
+		return nil
+	}
+	return q.frames[0]
+}
+
+func (q *queue) isOver() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ended
+}
+
+func (q *queue) wrote(frame []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.size -= cost(frame)
+}
