@@ -24,9 +24,9 @@
 //   - A client whose peer was taken over by another connection is told (409), and
 //     so is the next request with its last id, for a minute: a browser stops then,
 //     where two pages would take over from each other for ever.
-//   - What was written two seconds ago, while the stream lives, counts as taken: it
-//     is not given back to its sender when the peer is given up. A client can
-//     resume for what was written in the last minute.
+//   - What was written two to four seconds ago, while the stream lives, counts as
+//     taken: the next connection is not given it again, and its sender is not told
+//     that it did not arrive. A client that resumes is given it, for a minute.
 //   - The presence is that of "presence" in the query, a JSON object; without it
 //     {"online":true}. It stays as it is while the stream is open.
 //   - A message is sent by whoever shows credentials of the name {me}, by the

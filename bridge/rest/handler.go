@@ -34,6 +34,7 @@ type Config struct {
 	Auth       time.Duration // time for authentication and join, default 10 s
 	Heartbeat  time.Duration // time between comments on a stream, default 15 s
 	Write      time.Duration // time a write may wait, default 5 s
+	Taken      time.Duration // time after which what was written counts as taken, default 2 s
 
 	// Renew gives a session that is resumed the identity of its new connection.
 	Renew func(bridge.Bus, topics.Identity) error
@@ -109,6 +110,7 @@ func (c Config) withDefaults() Config {
 	wait(&c.Auth, 10*time.Second)
 	wait(&c.Heartbeat, 15*time.Second)
 	wait(&c.Write, 5*time.Second)
+	wait(&c.Taken, 2*time.Second)
 	if c.Root == "" {
 		c.Root = topics.DefaultRoot
 	}
@@ -123,8 +125,8 @@ func (c Config) check() error {
 	if c.Rooms == nil || c.Peers == nil {
 		wrong = append(wrong, errors.New("there is no Rooms or no Peers: nobody could see who is there"))
 	}
-	if c.Auth < 0 || c.Heartbeat < 0 || c.Write < 0 {
-		wrong = append(wrong, errors.New("negative Auth, Heartbeat or Write"))
+	if c.Auth < 0 || c.Heartbeat < 0 || c.Write < 0 || c.Taken < 0 {
+		wrong = append(wrong, errors.New("negative Auth, Heartbeat, Write or Taken"))
 	}
 	return errors.Join(wrong...)
 }

@@ -13,10 +13,6 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
-// takenAfter is how long after it was written a frame counts as taken, if the stream
-// still lives.
-const takenAfter = 2 * time.Second
-
 // kept is for how many heartbeats a frame is remembered, for a client that missed it.
 const kept = 4
 
@@ -126,13 +122,13 @@ func (s *stream) run(client context.Context) {
 	}
 	heartbeat := time.NewTicker(s.h.cfg.Heartbeat)
 	defer heartbeat.Stop()
-	taken, waiting, taking := time.NewTimer(takenAfter), false, uint64(0)
+	taken, waiting, taking := time.NewTimer(s.h.cfg.Taken), false, uint64(0)
 	defer taken.Stop()
 	var end <-chan time.Time
 	for s.pump() {
 		if !waiting && s.written > taking {
 			waiting, taking = true, s.written
-			taken.Reset(takenAfter)
+			taken.Reset(s.h.cfg.Taken)
 		}
 		var err error
 		select {
