@@ -31,6 +31,7 @@ func TestPeersAtEveryDoorSeeEachOtherAndCallEachOtherByteForByte(t *testing.T) {
 		"TLS":          {mqtt3TLS, mqtt5TLS, jsonWSS, mqtt3WSS},
 		"rest":         {mqtt5WS, mqtt5WSS, jsonWS, jsonWSS},
 		"one listener": {mqtt3TLS, mqtt5WSS, jsonWS, mqtt3TCP},
+		"HTTP":         {sseHTTP, mqtt3TCP, sseHTTPS, jsonWS, mqtt5TCP},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startSite(t)
@@ -70,8 +71,11 @@ func meet(t *testing.T, s *site, room string, at []entrance) []*caller {
 			}
 			p.sees(other.name)
 			via := "mqtt"
-			if other.at.protocol == "JSON" {
+			switch other.at.protocol {
+			case "JSON":
 				via = "ws"
+			case "HTTP":
+				via = "http"
 			}
 			presence := p.present[other.name]
 			if !strings.HasPrefix(presence, `{"online":true,"name":"`+other.name+`","since":`) || !strings.HasSuffix(presence, `,"via":"`+via+`"}`) {
@@ -161,7 +165,7 @@ func TestOfferToNobodyIsToldAtOnceAtEveryDoor(t *testing.T) {
 			p := s.caller(t, at, "alice", strings.ReplaceAll(at.String(), " ", "-"))
 			fate := p.send("nobody", `{"type":"offer","session":"k3","sdp":""}`)
 			p.isTold(404, `"reason":"not-found"`, `"temporary":false`, `"session":"k3"`, `"to":"nobody"`, `"about":"offer"`)
-			if want := map[string]int{"MQTT 5": 0x10, "JSON": 404}[at.protocol]; fate != want {
+			if want := map[string]int{"MQTT 5": 0x10, "JSON": 404, "HTTP": 404}[at.protocol]; fate != want {
 				t.Errorf("the sender was answered with %#x, want %#x", fate, want)
 			}
 			p.quiet()

@@ -27,8 +27,8 @@ const atMost = 20 * time.Second
 
 // entrance is a way into the server: a protocol over a transport.
 type entrance struct {
-	protocol string // "MQTT 3.1.1", "MQTT 5" or "JSON"
-	scheme   string // "tcp", "tls", "ws" or "wss"
+	protocol string // "MQTT 3.1.1", "MQTT 5", "JSON" or "HTTP"
+	scheme   string // "tcp", "tls", "ws", "wss", "http" or "https"
 }
 
 func (e entrance) String() string { return e.protocol + " by " + e.scheme }
@@ -44,8 +44,10 @@ var (
 	mqtt5WSS = entrance{"MQTT 5", "wss"}
 	jsonWS   = entrance{"JSON", "ws"}
 	jsonWSS  = entrance{"JSON", "wss"}
+	sseHTTP  = entrance{"HTTP", "http"}
+	sseHTTPS = entrance{"HTTP", "https"}
 
-	everyEntrance = []entrance{mqtt3TCP, mqtt3TLS, mqtt3WS, mqtt3WSS, mqtt5TCP, mqtt5TLS, mqtt5WS, mqtt5WSS, jsonWS, jsonWSS}
+	everyEntrance = []entrance{mqtt3TCP, mqtt3TLS, mqtt3WS, mqtt3WSS, mqtt5TCP, mqtt5TLS, mqtt5WS, mqtt5WSS, jsonWS, jsonWSS, sseHTTP, sseHTTPS}
 	mainEntrances = []entrance{mqtt3TCP, mqtt5TCP, jsonWS, mqtt3WS} // one of each kind
 )
 
@@ -183,6 +185,8 @@ func (s *site) connect(t testing.TB, at entrance, name string) *caller {
 		c.line, err = s.mqtt3(t, c)
 	case "MQTT 5":
 		c.line, err = s.mqtt5(t, c)
+	case "HTTP":
+		c.line = s.http(t, c)
 	default:
 		c.line, err = s.json(t, c)
 	}
@@ -268,6 +272,9 @@ func (c *caller) hears(from string, payloads ...string) {
 	c.t.Helper()
 	for _, want := range payloads {
 		got := c.next("a message of " + from)
+		if c.at.protocol == "HTTP" { // where a line end is one, however it was written
+			want = strings.ReplaceAll(want, "\r\n", "\n")
+		}
 		if got.kind != "message" || got.from != from || got.text != want {
 			c.t.Fatalf("%s (%v) got %v\nwant from %s %s", c.name, c.at, got, from, want)
 		}
@@ -280,7 +287,7 @@ func (c *caller) isTold(code int, words ...string) {
 	e := c.next("an error " + strconv.Itoa(code))
 	ok := e.kind == "error" && strings.Contains(e.text, fmt.Sprintf(`"code":%d,`, code))
 	for _, w := range words {
-		ok = ok && strings.Contains(e.text, w)
+		ok = ok && (strings.Contains(e.text, w) || c.at.protocol == "HTTP") // which tells in the answer to what it is about
 	}
 	if !ok {
 		c.t.Fatalf("%s (%v) got %v\nwant an error %d with %q", c.name, c.at, e, code, words)
