@@ -100,6 +100,11 @@ func (s *site) login(t testing.TB, at entrance, user, password string) (*caller,
 		case password != "":
 			r.SetBasicAuth(user, password)
 		}
+		if at.protocol == "HTTP" {
+			l := s.http(t, c)
+			l.header, c.line = header, l
+			break
+		}
 		c.line, err = s.jsonWith(t, c, header)
 	}
 	return c, err
@@ -135,7 +140,7 @@ func (s *site) member(t testing.TB, at entrance, user, password string) *caller 
 	return c
 }
 
-var oneOfEach = []entrance{mqtt3TCP, mqtt5TCP, jsonWS, mqtt5WS, mqtt5TLS, jsonWSS}
+var oneOfEach = []entrance{mqtt3TCP, mqtt5TCP, jsonWS, mqtt5WS, mqtt5TLS, jsonWSS, sseHTTP}
 
 func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
 	threat.Row(t, 29, threat.TCP|threat.TLS5|threat.WS5|threat.JSON)
@@ -148,6 +153,9 @@ func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
 			if err == nil && at.protocol == "JSON" {
 				err = c.line.join("garage")
 				c.isEnded("", "4510")
+			}
+			if err == nil && at.protocol == "HTTP" {
+				err = c.line.join("garage")
 			}
 			if err == nil {
 				t.Errorf("%s got in by %v with %q", user, at, password)
@@ -188,7 +196,7 @@ func TestRevokedCameraIsOffWithinASecond(t *testing.T) {
 			alice.until("cam1 offline", func(e event) bool {
 				return e.kind == "presence" && e.from == "cam1" && (e.gone() || strings.Contains(e.text, `"online":false`))
 			})
-			if c, err := s.login(t, at, "cam1", camera1); err == nil && (at.protocol != "JSON" || c.line.join("garage") == nil) {
+			if c, err := s.login(t, at, "cam1", camera1); err == nil && (strings.HasPrefix(at.protocol, "MQTT") || c.line.join("garage") == nil) {
 				t.Error("it is let in again")
 			}
 			replace(t, users, string(full))
@@ -228,7 +236,7 @@ func TestTokensEndEndsTheConnectionWithTheRightCode(t *testing.T) {
 			c := s.member(t, at, name, tokenOf(t, name, 2*time.Second))
 			c.until("a word on it", func(e event) bool { return e.kind == "error" && strings.Contains(e.text, `"code":401`) })
 			c.isEnded("0x87", "4510")
-			if at.protocol == "JSON" {
+			if !strings.HasPrefix(at.protocol, "MQTT") {
 				return
 			}
 			if _, err := s.login(t, at, name, tokenOf(t, name, time.Minute)); err != nil {

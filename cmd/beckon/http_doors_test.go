@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -19,7 +22,7 @@ import (
 type lineHTTP struct {
 	me     string
 	base   string
-	token  string
+	header http.Header // credentials
 	client *http.Client
 	frames *lineJSON // which takes what the events carry
 	caller *caller
@@ -44,11 +47,9 @@ func (l *lineHTTP) do(ctx context.Context, method, url, body string) (*http.Resp
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(r.Header, l.header)
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
-	}
-	if l.token != "" {
-		r.Header.Set("Authorization", "Bearer "+l.token)
 	}
 	return l.client.Do(r)
 }
@@ -141,4 +142,115 @@ func (l *lineHTTP) cut() {
 	l.mu.Unlock()
 	l.reading.Wait()
 	l.client.CloseIdleConnections()
+}
+
+func TestHTTPClientSeesAndSaysWhatItsAccountMay(t *testing.T) {
+	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
+	hash := auth.HashPassword(alicePwd)
+	for name, grant := range map[string]topics.Grant{
+		"vera": {Room: "garage", Role: topics.Viewer, Of: "cam1"},
+		"otto": {Room: "*", Role: topics.Observer},
+		"anna": {Room: "attic", Role: topics.Peer},
+	} {
+		if err := auth.SetUser(users, auth.Account{Name: name, Password: hash, Grants: []topics.Grant{grant}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startSite(t, "--users="+users, "--limit-logins=0")
+	cam := s.member(t, mqtt3TCP, "cam1", camera1)
+	alice := s.member(t, sseHTTP, "alice", alicePwd)
+	vera := s.member(t, sseHTTPS, "vera", alicePwd)
+	ask := func(user, method, path, body string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequest(method, s.URL+"/api/v1/rooms"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user != "" {
+			r.SetBasicAuth(user, alicePwd)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, string(text)
+	}
+	for _, c := range []struct {
+		user, method, path, body string
+		status                   int
+		words                    string
+	}{
+		{"", "GET", "", "", 401, "unauthorized"},
+		{"", "GET", "/garage/peers", "", 401, "unauthorized"},
+		{"", "GET", "/garage/peers/alice/events", "", 401, "unauthorized"},
+		{"", "POST", "/garage/peers/alice/messages", `{"type":"msg"}`, 401, "unauthorized"},
+		{"alice", "GET", "", "", 200, `{"rooms":[{"room":"garage","peers":3}]}`},
+		{"vera", "GET", "", "", 200, `{"rooms":[{"room":"garage","peers":1}]}`},
+		{"otto", "GET", "", "", 200, `{"rooms":[{"room":"garage","peers":3}]}`},
+		{"anna", "GET", "", "", 200, `{"rooms":[]}`},
+		{"alice", "GET", "/garage/peers", "", 200, `"peer":"vera"`},
+		{"vera", "GET", "/garage/peers", "", 200, `{"peers":[{"peer":"cam1","presence":{"online":true,"name":"cam1",`},
+		{"anna", "GET", "/garage/peers", "", 403, "anna may not see who is in garage"},
+		{"anna", "GET", "/attic/peers", "", 200, `{"peers":[]}`},
+		{"anna", "GET", "/garage/peers/anna/events", "", 403, "forbidden"},
+		{"anna", "GET", "/attic/peers/alice/events", "", 403, "cannot be alice"},
+		{"otto", "GET", "/garage/peers/otto/events", "", 403, "forbidden"},
+		{"vera", "POST", "/garage/peers/alice/messages", `{"type":"msg"}`, 403, "who cannot speak as alice"},
+		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"msg","to":"alice"}`, 403, "vera may not send that in garage"},
+		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"msg"}`, 403, "vera may not send that in garage"},
+		{"anna", "POST", "/attic/peers/anna/messages", `{"type":"msg"}`, 403, "open .../events first"},
+		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"offer","session":"k3","to":"cam1","sdp":"v=0"}`, 202, "accepted"},
+		{"alice", "POST", "/garage/peers/alice/messages", `{"type":"msg","to":"vera","data":1}`, 202, "accepted"},
+	} {
+		if status, text := ask(c.user, c.method, c.path, c.body); status != c.status || !strings.Contains(text, c.words) {
+			t.Errorf("%s %s as %q %s: %d %s\nwant %d %s", c.method, c.path, c.user, c.body, status, text, c.status, c.words)
+		}
+	}
+	cam.until("the offer", func(e event) bool { return e.from == "vera" && e.text == `{"type":"offer","session":"k3","sdp":"v=0"}` })
+	vera.until("the message", func(e event) bool { return e.from == "alice" && strings.Contains(e.text, `"data":1`) })
+	cam.send("alice", `{"type":"msg","data":2}`)
+	alice.until("the message", func(e event) bool { return e.from == "cam1" && strings.Contains(e.text, `"data":2`) })
+	if log := s.Log.String(); strings.Contains(log, "hunter2") {
+		t.Error("a password is in the log")
+	}
+}
+
+// A flood is slowed down, told, and its stream ended.
+func TestFloodOverHTTPIsRefusedInTheEnd(t *testing.T) {
+	s := startSite(t, "--limit-rate=50", "--limit-burst=5")
+	flood := s.caller(t, sseHTTP, "flood", "garage")
+	refused := make(chan int, 1)
+	var posting sync.WaitGroup
+	stop := make(chan struct{})
+	for range 8 {
+		posting.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if fate, err := flood.line.send("garage", "", `{"type":"msg"}`); err == nil && fate == 429 {
+					select {
+					case refused <- fate:
+					default:
+					}
+				}
+			}
+		})
+	}
+	select {
+	case <-refused:
+	case <-time.After(atMost):
+		t.Error("nothing was refused")
+	}
+	flood.isEnded("", "")
+	close(stop)
+	posting.Wait()
 }
