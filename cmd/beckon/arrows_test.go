@@ -26,9 +26,10 @@ func TestArrowsPointDown(t *testing.T) {
 		"bridge/rest":      {"topics", "bridge"},
 		"bridge/whip":      {"topics", "bridge"},
 		"bridge/ws":        {"topics", "bridge"},
+		"cmd/beckon/api":   {},
 		"cmd/beckon/page":  {},
 		"cmd/beckon/bench": {"topics"},
-		"cmd/beckon":       {"topics", "broker", "broker/auth", "broker/turn", "bridge", "bridge/door", "bridge/rest", "bridge/whip", "bridge/ws", "cmd/beckon/page", "cmd/beckon/bench"},
+		"cmd/beckon":       {"topics", "broker", "broker/auth", "broker/turn", "bridge", "bridge/door", "bridge/rest", "bridge/whip", "bridge/ws", "cmd/beckon/api", "cmd/beckon/page", "cmd/beckon/bench"},
 	}
 	foreign := map[string][]string{ // who alone may import a foreign module
 		"github.com/mochi-mqtt/server/v2":         {"broker"},

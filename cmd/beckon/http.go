@@ -6,6 +6,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/bridge/door"
+	"github.com/beckon-rtc/beckon/cmd/beckon/api"
 	"github.com/beckon-rtc/beckon/cmd/beckon/page"
 )
 
@@ -25,6 +26,8 @@ func (h *house) routes(origins bridge.Origins) http.Handler {
 	if h.accounts != nil {
 		mux.Handle("/api/v1/tokens", &tokens{h.accounts.MintToken, origins})
 	}
+	mux.Handle("/api/openapi.yaml", api.Handler(api.OpenAPI()))
+	mux.Handle("/api/asyncapi.yaml", api.Handler(api.AsyncAPI()))
 	mux.Handle("/", page.Handler())
 	return noSniff(watchers)
 }

@@ -160,6 +160,7 @@ func TestHTTPClientSeesAndSaysWhatItsAccountMay(t *testing.T) {
 	cam := s.member(t, mqtt3TCP, "cam1", camera1)
 	alice := s.member(t, sseHTTP, "alice", alicePwd)
 	vera := s.member(t, sseHTTPS, "vera", alicePwd)
+	document := openAPIDocument(t)
 	ask := func(user, method, path, body string) (int, string) {
 		t.Helper()
 		r, err := http.NewRequest(method, s.URL+"/api/v1/rooms"+path, strings.NewReader(body))
@@ -179,6 +180,7 @@ func TestHTTPClientSeesAndSaysWhatItsAccountMay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		document.answered(method, r.URL.Path, answer.StatusCode, answer.Header, string(text))
 		return answer.StatusCode, string(text)
 	}
 	for _, c := range []struct {

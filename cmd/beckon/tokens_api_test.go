@@ -52,6 +52,7 @@ func post(t testing.TB, url, body string, header ...string) (*http.Response, str
 	if err != nil {
 		t.Fatal(err)
 	}
+	openAPIDocument(t).answered("POST", r.URL.Path, answer.StatusCode, answer.Header, string(text))
 	return answer, string(text)
 }
 
