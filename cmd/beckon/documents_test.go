@@ -255,7 +255,7 @@ func TestOpenAPIDocumentHasTheRoutesOfTheServerAndNoOthers(t *testing.T) {
 		return path == pattern || pattern != "/" && strings.HasSuffix(pattern, "/") && strings.HasPrefix(path, pattern)
 	}
 	var patterns []string
-	for _, m := range regexp.MustCompile(`mux\.Handle\("([^"]+)"`).FindAllStringSubmatch(string(source), -1) {
+	for _, m := range regexp.MustCompile(`\w+\.Handle\("([^"]+)"`).FindAllStringSubmatch(string(source), -1) {
 		patterns = append(patterns, m[1])
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(paths)), func(path string) bool { return routed(path, m[1]) }) {
 			t.Errorf("the document does not have %s", m[1])
