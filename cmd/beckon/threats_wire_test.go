@@ -120,7 +120,7 @@ func (f *fuzzer) try() (looked bool, err error) {
 		}
 	}
 	m := mutant(f.random, all[at])
-	_, _ = io.WriteString(f.conn, m+rest(m)+"\xc0\x00")
+	_, _ = io.WriteString(f.conn, m+remainder(m)+"\xc0\x00")
 	answered, ended := f.answer()
 	if !answered || m[0]>>4 == 12 { // whose own answer may be the one that came
 		f.close()
@@ -129,7 +129,7 @@ func (f *fuzzer) try() (looked bool, err error) {
 }
 
 // rest is what a packet that claims to be longer lacks, within reason.
-func rest(packet string) string {
+func remainder(packet string) string {
 	n, size := binary.Uvarint([]byte(packet[1:]))
 	if lacks := int64(n) + int64(size) + 1 - int64(len(packet)); size > 0 && size < 5 && 0 < lacks && lacks < 20_000 {
 		return strings.Repeat("\x00", int(lacks))
