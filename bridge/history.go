@@ -1,6 +1,10 @@
 package bridge
 
-import "github.com/beckon-rtc/beckon/topics"
+import (
+	"sync/atomic"
+
+	"github.com/beckon-rtc/beckon/topics"
+)
 
 // maxTold is how many bytes of frames a client that has a connection may have been
 // told and not be known to have, but for the last frame. More is refused, as by a
@@ -14,6 +18,7 @@ type history struct {
 	taken  uint64 // number of the newest one that the client has most likely got
 	frames [][]byte
 	size   int
+	all    *atomic.Int64     // counts the bytes of all histories; nil: nobody counts
 	given  map[string]uint64 // by room: number of the newest frame when its messages were given back
 }
 
@@ -29,7 +34,14 @@ func (h *history) full() bool {
 func (h *history) add(frame []byte) {
 	h.last++
 	h.frames = append(h.frames, frame)
-	h.size += len(frame)
+	h.grow(len(frame))
+}
+
+func (h *history) grow(n int) {
+	h.size += n
+	if h.all != nil {
+		h.all.Add(int64(n))
+	}
 }
 
 // seen forgets the frames up to number n, which the client has.
@@ -41,7 +53,7 @@ func (h *history) seen(n uint64) {
 
 func (h *history) forget(n int) {
 	for _, f := range h.frames[:n] {
-		h.size -= len(f)
+		h.grow(-len(f))
 	}
 	clear(h.frames[:n])
 	if h.frames = h.frames[n:]; len(h.frames) == 0 {

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 )
 
@@ -50,5 +51,22 @@ func TestFramesThatToldOfADirectMessageAreReadBack(t *testing.T) {
 	}
 	if again := h.giveBack("garage", "alice"); again != nil {
 		t.Errorf("it was given back twice: %v", again)
+	}
+}
+
+func TestHistoriesCountWhatClientsHaveNotGot(t *testing.T) {
+	var all atomic.Int64
+	one, other := history{all: &all}, history{all: &all}
+	for range 3 {
+		one.add(make([]byte, 100))
+		other.add(make([]byte, 10))
+	}
+	if n := all.Load(); n != 330 {
+		t.Errorf("%d bytes are on their way", n)
+	}
+	one.seen(2)
+	other.forget(len(other.frames))
+	if n := all.Load(); n != 100 {
+		t.Errorf("%d bytes are on their way, want those of one frame", n)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -26,6 +27,10 @@ type Config struct {
 	// after its connection was lost; 0: 30 s, negative: the grace of the bus, which
 	// others have.
 	Resume time.Duration
+
+	// Queued is where the bytes are counted that clients were told and are not known
+	// to have. Nil: nowhere.
+	Queued *atomic.Int64
 
 	// Renew gives the bus the newer identity, of the same name, that a client
 	// resumed its session with. Without it the older one stays.

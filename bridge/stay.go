@@ -37,7 +37,7 @@ type room struct {
 }
 
 func newStay(s *Session, id topics.Identity) *stay {
-	return &stay{cfg: s.cfg, id: id, key: rand.Text(), by: s, told: history{last: s.early}}
+	return &stay{cfg: s.cfg, id: id, key: rand.Text(), by: s, told: history{last: s.early, all: s.cfg.Queued}}
 }
 
 var errNotJoined = topics.Errorf(topics.Forbidden, "no room is joined; send join first")
@@ -203,9 +203,11 @@ func (s *stay) end(why *topics.Error) {
 	}
 	s.over = true
 	s.cfg.stays.remove(s)
-	if s.by != nil {
-		s.by.stop(why)
+	if s.by == nil { // the bus has taken back what it wants
+		s.told.forget(len(s.told.frames))
+		return
 	}
+	s.by.stop(why)
 }
 
 // close ends the stay on the bus.
@@ -213,7 +215,8 @@ func (s *stay) close(left bool) {
 	s.bus.Close(left) // it may take back what the client did not get
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over, s.by, s.rooms, s.told = true, nil, nil, history{}
+	s.told.forget(len(s.told.frames))
+	s.over, s.by, s.rooms = true, nil, nil
 	s.cfg.stays.remove(s)
 }
 

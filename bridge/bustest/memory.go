@@ -159,12 +159,12 @@ func (s *session) Suspend(most time.Duration) {
 		most = s.m.Grace
 	}
 	s.lost = time.AfterFunc(most, func() {
+		s.Close(true)
 		s.m.mu.Lock()
+		defer s.m.mu.Unlock()
 		gone := topics.Errorf(topics.Offline, "not resumed in time")
 		_ = s.inbox.Take(topics.Delivery{Address: topics.Address{Kind: topics.Direct, Src: topics.Server},
 			Message: topics.Message{Type: topics.TypeError}, Payload: gone.Payload()})
-		s.m.mu.Unlock()
-		s.Close(true)
 	})
 }
 

@@ -64,7 +64,7 @@ type conn struct {
 func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentials, authenticated func()) *conn {
 	c := &conn{h: h, n: h.number.Add(1), ws: ws, wire: wire, done: make(chan struct{}), since: time.Now(), authenticated: authenticated}
 	c.pace = bridge.NewPace(h.cfg.Frames)
-	c.queue.limit, c.queue.all = h.cfg.Queue, h.cfg.Queued
+	c.queue.limit = h.cfg.Queue
 	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: c.n, Out: c.out, End: c.over})
 	ws.SetPingHandler(c.pinged)
 	ws.SetPongHandler(c.ponged)

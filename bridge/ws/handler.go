@@ -48,7 +48,7 @@ type Config struct {
 	// counts.
 	Hold func(*http.Request) (admit func(), ok bool)
 
-	// Queued is where the bytes that wait for all clients are counted. Nil: nowhere.
+	// Queued is where the bytes are counted that clients have not got. Nil: nowhere.
 	Queued *atomic.Int64
 
 	Logger *slog.Logger // default: slog.Default()
@@ -77,7 +77,7 @@ var goingAway = ending{code: topics.Unavailable.Close(), why: "the server is goi
 func New(cfg Config) (*Handler, error) {
 	cfg = cfg.withDefaults()
 	h := &Handler{cfg: cfg, conns: map[*conn]struct{}{}, bridge: bridge.Config{
-		Connect: cfg.Connect, Authenticate: cfg.Authenticate, Refresh: cfg.Refresh, Renew: cfg.Renew, Resume: cfg.Resume,
+		Connect: cfg.Connect, Authenticate: cfg.Authenticate, Refresh: cfg.Refresh, Queued: cfg.Queued, Renew: cfg.Renew, Resume: cfg.Resume,
 		Root: cfg.Root, Via: "ws", MaxRooms: cfg.MaxRooms, Ping: cfg.Ping, Logger: cfg.Logger,
 	}}
 	if err := errors.Join(h.bridge.Check(), cfg.Origins.Validate(), cfg.check()); err != nil {

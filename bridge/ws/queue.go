@@ -3,7 +3,6 @@ package ws
 import (
 	"errors"
 	"sync"
-	"sync/atomic"
 
 	"github.com/beckon-rtc/beckon/bridge"
 )
@@ -12,8 +11,7 @@ import (
 // told whether a writer has to be started, which takes until nothing is left.
 // The zero value with a limit is ready.
 type queue struct {
-	limit int           // bytes that may wait, exceeded by the last frame only
-	all   *atomic.Int64 // bytes that wait in every queue; nil: nobody counts
+	limit int // bytes that may wait, exceeded by the last frame only
 
 	mu      sync.Mutex
 	frames  [][]byte
@@ -53,7 +51,7 @@ func (q *queue) push(frame []byte) (start bool, err error) {
 		return false, errFull
 	}
 	q.frames = append(q.frames, frame)
-	q.grow(cost(frame))
+	q.size += cost(frame)
 	return q.start(), nil
 }
 
@@ -102,7 +100,7 @@ func (q *queue) kill() {
 
 func (q *queue) drop() {
 	for _, f := range q.frames {
-		q.grow(-cost(f))
+		q.size -= cost(f)
 	}
 	q.frames, q.pong, q.ping = nil, nil, false
 }
@@ -141,12 +139,5 @@ func (q *queue) take(chunk int) (l load, ok bool) {
 func (q *queue) wrote(size int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.grow(-size)
-}
-
-func (q *queue) grow(n int) {
-	q.size += n
-	if q.all != nil {
-		q.all.Add(int64(n))
-	}
+	q.size -= size
 }

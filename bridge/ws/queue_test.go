@@ -3,7 +3,6 @@ package ws
 import (
 	"bytes"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"unicode/utf8"
 )
@@ -100,24 +99,5 @@ func TestACloseReasonIsCutBetweenCharacters(t *testing.T) {
 		if len(got) > maxReason || !utf8.ValidString(got) || !strings.HasPrefix(why, got) || len(why) > maxReason && len(got) < maxReason-3 {
 			t.Errorf("%q became %q", why, got)
 		}
-	}
-}
-
-func TestQueuesCountWhatWaitsInAll(t *testing.T) {
-	var all atomic.Int64
-	q, killed, dropped := queue{limit: 1 << 20, all: &all}, queue{limit: 1 << 20, all: &all}, queue{limit: 1 << 20, all: &all}
-	for _, each := range []*queue{&q, &killed, &dropped} {
-		each.push(make([]byte, 100))
-		each.push(make([]byte, 200))
-	}
-	if n := all.Load(); n != int64(3*(cost(make([]byte, 100))+cost(make([]byte, 200)))) {
-		t.Errorf("%d bytes wait", n)
-	}
-	l, _ := q.take(chunk)
-	q.wrote(l.size)
-	killed.kill()
-	dropped.end(nil, true)
-	if n := all.Load(); n != 0 {
-		t.Errorf("%d bytes wait when all were written or dropped", n)
 	}
 }

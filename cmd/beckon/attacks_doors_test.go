@@ -236,9 +236,14 @@ func TestBadFramesHurtNobodyElse(t *testing.T) {
 			// An error is that the server has closed, which the reader sees.
 			_ = c.line.(*lineJSON).ws.WriteMessage(kind, []byte(frame))
 		}
+		tests := 0
+		mallory := func() string { // another each time: what one was told of and did not prove to have, her next connection hears
+			tests++
+			return fmt.Sprint("mallory", tests)
+		}
 		for name, test := range map[string]func(t *testing.T){
 			"before the join": func(t *testing.T) {
-				m := s.connect(t, at, "mallory")
+				m := s.connect(t, at, mallory())
 				for _, frame := range []string{`{"type":"msg","to":"bird"}`, `{"type":"leave"}`, `{"type":"presence","presence":{}}`, `{"type":"hello"}`} {
 					write(m, websocket.TextMessage, frame)
 					m.isTold(403)
@@ -249,13 +254,13 @@ func TestBadFramesHurtNobodyElse(t *testing.T) {
 				m.quiet()
 			},
 			"too long before the join": func(t *testing.T) {
-				m := s.connect(t, at, "mallory")
+				m := s.connect(t, at, mallory())
 				write(m, websocket.TextMessage, long(9<<10))
 				m.isTold(413)
 				m.isEnded("", "4510")
 			},
 			"not JSON": func(t *testing.T) {
-				m := s.caller(t, at, "mallory", "attic")
+				m := s.caller(t, at, mallory(), "attic")
 				for _, frame := range []string{"", "hello", "[1]", "null", `{"type":`, `{"type":"msg"}{}`, `{"type":1}`, `{"to":"bird"}`, strings.Repeat("[", 9000), `{"type":"msg","data":` + strings.Repeat("[", 17) + strings.Repeat("]", 17) + "}"} {
 					write(m, websocket.TextMessage, frame)
 					m.isTold(400)
@@ -263,7 +268,7 @@ func TestBadFramesHurtNobodyElse(t *testing.T) {
 				m.quiet()
 			},
 			"speaking as another": func(t *testing.T) {
-				m := s.caller(t, at, "mallory", "attic")
+				m := s.caller(t, at, mallory(), "attic")
 				write(m, websocket.TextMessage, `{"type":"msg","room":"attic","to":"bird","from":"canary"}`)
 				m.isTold(400)
 				write(m, websocket.TextMessage, `{"type":"msg","room":"garage","to":"bird"}`)
@@ -273,19 +278,19 @@ func TestBadFramesHurtNobodyElse(t *testing.T) {
 				m.quiet()
 			},
 			"binary": func(t *testing.T) {
-				m := s.caller(t, at, "mallory", "attic")
+				m := s.caller(t, at, mallory(), "attic")
 				write(m, websocket.BinaryMessage, `{"type":"ping"}`)
 				m.isEnded("", "4501")
 			},
 			"too long": func(t *testing.T) {
-				m := s.caller(t, at, "mallory", "attic")
+				m := s.caller(t, at, mallory(), "attic")
 				write(m, websocket.TextMessage, long(100<<10))
 				m.isTold(413)
 				m.quiet()
 				write(m, websocket.TextMessage, long(300<<10))
 				m.isEnded("", "4501")
 			},
-			"silent": func(t *testing.T) { s.connect(t, at, "mallory") },
+			"silent": func(t *testing.T) { s.connect(t, at, mallory()) },
 		} {
 			t.Run(name+" by "+at.scheme, test)
 			c.sing()

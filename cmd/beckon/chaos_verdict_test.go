@@ -132,15 +132,6 @@ func TestChaosLedgerSeesEachMistake(t *testing.T) {
 			},
 			want: tally{messages: 1, delivered: 1, doubles: 1}, says: "ann-bob-1 came twice",
 		},
-		"double where nothing is acknowledged": {
-			feed: func(l *ledger) {
-				conn := l.opened("bob", jsonWS)
-				deliver(l, conn, 1)
-				l.closed(conn, true, start)
-				deliver(l, l.opened("bob", mqtt5TCP), 1)
-			},
-			want: tally{messages: 1, delivered: 1, doubles: 1}, says: "ann-bob-1 came twice",
-		},
 		"double while the first connection lives": {
 			feed: func(l *ledger) {
 				deliver(l, l.opened("bob", mqtt5TCP), 1)

@@ -180,6 +180,7 @@ func (s *site) stall(t *testing.T, name string, json bool) net.Conn {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { ws.Close() })
+		_ = ws.NetConn().(*net.TCPConn).SetReadBuffer(4 << 10) // what the system takes is not in the queue
 		ws.WriteMessage(websocket.TextMessage, []byte(`{"type":"join","id":1,"room":"yard","peer":"`+name+`"}`))
 		if _, _, err := ws.ReadMessage(); err != nil {
 			t.Fatal(err)

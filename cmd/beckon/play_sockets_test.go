@@ -27,7 +27,7 @@ func TestModelOverSocketsEveryMessageHasOneFateAndItsSenderHearsIt(t *testing.T)
 		defer p.finish()
 		p.held, p.open = 3, 2
 		p.grace = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "grace")
-		p.begin(everyEntrance...)
+		p.begin(twoWay...)
 		p.repeat(p.steps())
 	})
 }

@@ -59,7 +59,7 @@ func TestThreatFloodIsForwardedWithinItsBudgetOnly(t *testing.T) {
 	b := besiege(t, budgetArgs...)
 	var heard [10]atomic.Int64
 	var made []*caller
-	for i := range everyEntrance { // a receiver each, which only counts
+	for i := range twoWay { // a receiver each, which only counts
 		c := b.caller(t, jsonWS, "sink", fmt.Sprint("room", i))
 		made = append(made, c)
 	}
@@ -85,17 +85,17 @@ func TestThreatFloodIsForwardedWithinItsBudgetOnly(t *testing.T) {
 	lasting := time.Duration(times(2, 30)) * time.Second
 	var sent, connections [10]int
 	var took [10]time.Duration
-	together(len(everyEntrance), func(i int) {
+	together(len(twoWay), func(i int) {
 		start := time.Now()
 		for time.Since(start) < lasting { // whoever is cut comes back
-			conn, one := b.attacker(t, everyEntrance[i], "flood", fmt.Sprint("room", i), "sink")
+			conn, one := b.attacker(t, twoWay[i], "flood", fmt.Sprint("room", i), "sink")
 			connections[i]++
 			sent[i] += writeAgain(conn, one, lasting-time.Since(start))
 		}
 		took[i] = time.Since(start)
 	})
 	p50, p99, worst := song.end()
-	for i, at := range everyEntrance {
+	for i, at := range twoWay {
 		most := int64(float64(200*connections[i]) + 50*took[i].Seconds() + 50)
 		if got := heard[i].Load(); got > most || got == 0 {
 			t.Errorf("%v: %d messages came through, the budget of %d connections in %v is %d", at, got, connections[i], took[i], most)
@@ -171,11 +171,11 @@ func TestThreatBroadcastsAndComingsAreAmplifiedWithinTheBudgetOnly(t *testing.T)
 			}()
 			start := time.Now()
 			var connections atomic.Int64
-			together(len(everyEntrance), func(i int) {
+			together(len(twoWay), func(i int) {
 				me := fmt.Sprint("crier", i, "-", strings.ReplaceAll(what, " ", "-")) // those of before may still be going
-				conn, _ := b.attacker(t, everyEntrance[i], me, "hall", "")
+				conn, _ := b.attacker(t, twoWay[i], me, "hall", "")
 				connections.Add(1)
-				writeAgain(conn, strings.Join(one(everyEntrance[i], me), ""), time.Duration(times(1, 20))*time.Second)
+				writeAgain(conn, strings.Join(one(twoWay[i], me), ""), time.Duration(times(1, 20))*time.Second)
 			})
 			took := time.Since(start)
 			b.sing()

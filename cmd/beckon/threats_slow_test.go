@@ -204,11 +204,11 @@ func TestThreatReceiverThatReadsNothingIsCutAndItsSenderTold(t *testing.T) {
 	var mu sync.Mutex
 	var worstAck, worstCut time.Duration
 	var senders []*caller
-	for i := range everyEntrance {
+	for i := range twoWay {
 		senders = append(senders, b.caller(t, mqtt5TCP, fmt.Sprint("sender", i), "attic"))
 	}
-	together(len(everyEntrance), func(i int) {
-		at, deaf, sender := everyEntrance[i], fmt.Sprint("deaf", i), senders[i]
+	together(len(twoWay), func(i int) {
+		at, deaf, sender := twoWay[i], fmt.Sprint("deaf", i), senders[i]
 		conn := b.deaf(t, at, deaf)
 		if conn == nil {
 			return
@@ -252,7 +252,7 @@ func TestThreatReceiverThatReadsNothingIsCutAndItsSenderTold(t *testing.T) {
 	})
 	p50, p99, worst := song.end()
 	t.Logf("quiet: median %v, p99 %v; with %d receivers that read nothing: median %v, p99 %v, worst %v; their senders' worst acknowledgement %v; the last was cut %v after its queue was full",
-		quiet50, quiet99, len(everyEntrance), p50, p99, worst, worstAck, worstCut.Round(time.Millisecond))
+		quiet50, quiet99, len(twoWay), p50, p99, worst, worstAck, worstCut.Round(time.Millisecond))
 	if worst > 2*time.Second { // 100 ms on a machine that is not busy; who waits for a stalled one waits five seconds
 		t.Errorf("others waited %v", worst)
 	}
