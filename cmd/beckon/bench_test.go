@@ -149,7 +149,8 @@ func TestBenchSaysAllThatIsWrongWithWhatItWasAskedFor(t *testing.T) {
 		"--qos 2":                 {"fanout", "--qos=2"},
 		"--sender takes one door": {"fanout", "--sender=ws,mqtt"},
 		"--jitter is negative --patience is not positive": {"storm", "--jitter=-1s", "--patience=0s"},
-		"--pid 1073741824":   {"idle", "--pid=1073741824"},
+		"--pid 1073741824": {"idle", "--pid=1073741824"},
+		"--door peerjs is that of another server --door peerjs: PeerJS has no way": {"fanout", "--door=ws,peerjs"},
 		"has another scheme": {"idle", "--tls", "--ws=ws://a/b"},
 	} {
 		var stdout, stderr bytes.Buffer

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -25,7 +26,7 @@ func (*Command) Help() string {
 
 CPU per message, with --pid: user and system time of the server while it was measured, over the messages delivered in that time; in calls one for each publish, in fanout one for each receiver. Memory per connection: resident memory after all have joined (idle: at the end), less that before, over the connections.
 
-A Beckon server needs --dev or --jwt-key, and --limit-rate 0 for load that is flat out. A plain broker takes the doors mqtt and mqttws.`
+A Beckon server needs --dev or --jwt-key, and --limit-rate 0 for load that is flat out. A plain broker takes the doors mqtt and mqttws. To compare with, peerjs is the door of a PeerJS server, and relay that of a WebSocket server that hands every frame on to all others in the room, which is the path of its URL.`
 }
 
 // Program is what the subcommands need of the program around them.
@@ -40,7 +41,7 @@ type Program struct {
 type Settings struct {
 	Target `group:"Server:"`
 
-	Door        []string      `help:"Doors, of ${enum}: the connections take them in turn." enum:"mqtt,mqttws,ws" default:"ws"`
+	Door        []string      `help:"Doors, of ${enum}: the connections take them in turn." enum:"mqtt,mqttws,ws,peerjs,relay" default:"ws"`
 	QoS         byte          `name:"qos" help:"QoS of the MQTT doors, 0 or 1." default:"1"`
 	ConnectRate int           `help:"Connections made a second. 0: as fast as can be." default:"1000"`
 	Timeout     time.Duration `help:"When what did not arrive is lost." default:"5s"`
@@ -54,6 +55,11 @@ func (s *Settings) check() error {
 	var wrong []error
 	if s.QoS > 1 {
 		wrong = append(wrong, fmt.Errorf("--qos %d is neither 0 nor 1", s.QoS))
+	}
+	for _, door := range []string{doorPeerJS, doorRelay} {
+		if slices.Contains(s.Door, door) && len(s.Door) > 1 {
+			wrong = append(wrong, fmt.Errorf("--door %s is that of another server, and stands alone", door))
+		}
 	}
 	if s.ConnectRate < 0 {
 		wrong = append(wrong, errors.New("--connect-rate is negative"))

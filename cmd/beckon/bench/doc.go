@@ -15,7 +15,8 @@
 //
 // A plain broker serves as well as Beckon, since every MQTT peer subscribes to its
 // own inbox, rtc/v1/{room}/to/{peer}/+, and nothing here depends on presence. The
-// door ws is Beckon's alone.
+// door ws is Beckon's alone. The doors peerjs and relay are other servers' own, so
+// that one generator puts the same load on all of them (see examples/compare).
 //
 // # What is counted
 //

@@ -18,6 +18,10 @@ const (
 	doorMQTT   = "mqtt"   // MQTT over TCP
 	doorMQTTWS = "mqttws" // MQTT over WebSocket
 	doorWS     = "ws"     // frames of JSON over WebSocket
+
+	// Of other servers, to compare with.
+	doorPeerJS = "peerjs" // PeerJS's frames of JSON
+	doorRelay  = "relay"  // those of the door ws, to a server that hands all on
 )
 
 // Target is where the load goes.
@@ -50,10 +54,7 @@ func (t *Target) check() error {
 	} else {
 		address("mqtt", t.MQTT)
 	}
-	scheme := "ws://"
-	if t.TLS {
-		scheme = "wss://"
-	}
+	scheme := t.scheme()
 	for _, u := range []struct{ flag, path, of string }{{doorMQTTWS, "/mqtt", t.MQTTWS}, {doorWS, "/ws", t.WS}} {
 		if u.of == "" {
 			continue
@@ -66,16 +67,26 @@ func (t *Target) check() error {
 		}
 	}
 	if t.MQTTWS == "" {
-		t.MQTTWS = scheme + t.Server + "/mqtt"
+		t.MQTTWS = t.base() + "/mqtt"
 	}
 	if t.WS == "" {
-		t.WS = scheme + t.Server + "/ws"
+		t.WS = t.base() + "/ws"
 	}
 	if err := topics.Root(t.Root).Check(); err != nil {
 		wrong = append(wrong, fmt.Errorf("--root: %s", topics.AsError(err).Message))
 	}
 	return errors.Join(wrong...)
 }
+
+func (t *Target) scheme() string {
+	if t.TLS {
+		return "wss://"
+	}
+	return "ws://"
+}
+
+// base is what the URLs of the server begin with.
+func (t *Target) base() string { return t.scheme() + t.Server }
 
 // perSource is how many connections come from one address. A source address has
 // about 28,000 ports towards one address of a server, some of which may be taken.
@@ -148,12 +159,28 @@ func (r *run) open(ctx context.Context, p *peer) (link, error) {
 		return nil, err
 	}
 	switch p.door {
+	case doorPeerJS:
+		ws, err := r.upgrade(ctx, peerjsURL(r.base(), p.name), "", ofURL)
+		if err != nil {
+			return abort(err)
+		}
+		l := &peerjsLink{frames{ws: ws, tcp: tcp}, &r.texts}
+		if err := l.join(ctx); err != nil {
+			return abort(err)
+		}
+		return l, nil
+	case doorRelay:
+		ws, err := r.upgrade(ctx, r.base()+"/"+p.room, "", ofURL)
+		if err != nil {
+			return abort(err)
+		}
+		return &relayLink{frames{ws: ws, tcp: tcp}, &r.texts, []byte(directed + p.name + `"`)}, nil
 	case doorWS:
 		ws, err := r.upgrade(ctx, r.WS, "", ofURL)
 		if err != nil {
 			return abort(err)
 		}
-		l := &jsonLink{ws: ws, tcp: tcp, texts: &r.texts}
+		l := &jsonLink{frames{ws: ws, tcp: tcp}, &r.texts}
 		if err := l.join(ctx, p, token); err != nil {
 			return abort(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,9 @@ func (f *Fanout) Validate() error {
 	}
 	if f.Rate < 0 {
 		wrong = append(wrong, errors.New("--rate is negative"))
+	}
+	if slices.Contains(f.Door, doorPeerJS) {
+		wrong = append(wrong, errors.New("--door peerjs: PeerJS has no way to speak to many"))
 	}
 	if len(f.Sender) > 1 {
 		wrong = append(wrong, errors.New("--sender takes one door: there is one sender"))

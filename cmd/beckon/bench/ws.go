@@ -48,14 +48,19 @@ func (r *run) upgrade(ctx context.Context, url, protocol string, dial func(conte
 	return ws, nil
 }
 
-// jsonLink is the link by frames of JSON (PROTOCOL.md, section 5).
-type jsonLink struct {
-	ws    *websocket.Conn
-	tcp   *net.TCPConn
-	texts *texts
-	buf   []byte // the reader's
+// frames is a connection whose frames of text are its messages.
+type frames struct {
+	ws  *websocket.Conn
+	tcp *net.TCPConn
+	buf []byte // the reader's
 
 	mu sync.Mutex // guards writing
+}
+
+// jsonLink is the link by frames of JSON (PROTOCOL.md, section 5).
+type jsonLink struct {
+	frames
+	texts *texts
 }
 
 func (l *jsonLink) join(ctx context.Context, p *peer, token string) error {
@@ -94,18 +99,23 @@ func (l *jsonLink) join(ctx context.Context, p *peer, token string) error {
 func (l *jsonLink) say(to string, m mark) error {
 	s := spaces.Get().(*space)
 	defer spaces.Put(s)
-	s.payload = s.payload[:0]
-	if to != "" {
-		s.packet = l.texts.append(s.packet[:0], m)
-		s.payload = append(append(append(s.payload, `{"to":"`...), to...), `",`...)
-		s.payload = append(s.payload, s.packet[1:]...)
-	} else {
-		s.payload = l.texts.append(s.payload, m)
-	}
-	return l.write(s.payload)
+	return l.write(l.texts.frame(s, to, m))
 }
 
-func (l *jsonLink) write(frame []byte) error {
+// frame puts the frame together that says m to a peer, "" for all of the room.
+func (t *texts) frame(s *space, to string, m mark) []byte {
+	s.payload = s.payload[:0]
+	if to != "" {
+		s.packet = t.append(s.packet[:0], m)
+		s.payload = append(append(append(s.payload, directed...), to...), `",`...)
+		s.payload = append(s.payload, s.packet[1:]...)
+	} else {
+		s.payload = t.append(s.payload, m)
+	}
+	return s.payload
+}
+
+func (l *frames) write(frame []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ws.WriteMessage(websocket.TextMessage, frame)
@@ -132,8 +142,28 @@ func (l *jsonLink) read(p *peer) error {
 	}
 }
 
+// ping is the WebSocket's own, which every server answers in its turn.
+func (l *frames) ping() error {
+	return l.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Second))
+}
+
+// each reads frames and pongs, until the connection ends.
+func (l *frames) each(p *peer, take func(frame []byte)) error {
+	l.ws.SetPongHandler(func(string) error {
+		p.pongs.Add(1)
+		return nil
+	})
+	for {
+		got, err := l.next()
+		if err != nil {
+			return err
+		}
+		take(got)
+	}
+}
+
 // next reads a frame, good until the next is read.
-func (l *jsonLink) next() ([]byte, error) {
+func (l *frames) next() ([]byte, error) {
 	_, in, err := l.ws.NextReader()
 	if err != nil {
 		return nil, err
@@ -159,9 +189,9 @@ func readAll(in io.Reader, buf []byte) ([]byte, error) {
 	}
 }
 
-func (l *jsonLink) leave() { goodbye(l.ws) }
+func (l *frames) leave() { goodbye(l.ws) }
 
-func (l *jsonLink) cut() { cutOff(l.tcp) }
+func (l *frames) cut() { cutOff(l.tcp) }
 
 // goodbye closes a WebSocket of one's own will.
 func goodbye(ws *websocket.Conn) {
