@@ -115,7 +115,7 @@ func npm(name string) func(context.Context, *workshop) (string, error) {
 	return func(ctx context.Context, w *workshop) (string, error) {
 		version, err := w.output(ctx, "", "node", "--version")
 		if err != nil {
-			return "", errors.New("Node.js is not installed")
+			return "", errors.New("the program node is not installed")
 		}
 		file := w.own(filepath.Join("node_modules", name, "package.json"))
 		if _, err := os.Stat(file); err != nil {

@@ -73,7 +73,7 @@ func TestMissingServerIsLeftOutInWords(t *testing.T) {
 	w := &workshop{root: t.TempDir(), dir: t.TempDir(), stderr: new(bytes.Buffer)}
 	r := newReport(small, []string{"PeerJS"})
 	about := w.prepare(t.Context(), r)
-	if len(about) != 1 || about[0] != "PeerJS was left out: Node.js is not installed." {
+	if len(about) != 1 || about[0] != "PeerJS was left out: the program node is not installed." {
 		t.Errorf("it is said: %q", about)
 	}
 	for _, k := range r.works {
