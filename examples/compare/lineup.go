@@ -40,7 +40,7 @@ var lineup = []contestant{
 	{"mosquitto", []string{"mqtt", "mqttws"}, getMosquitto, startMosquitto},
 	{"nats-server", []string{"mqtt", "mqttws"}, getNATS, startNATS},
 	{"PeerJS", []string{"peerjs"}, npm("peer"), node("peerjs.mjs")},
-	{"ws", []string{"relay"}, npm("ws"), node("relay.mjs")},
+	{"ws-relay", []string{"relay"}, npm("ws"), node("relay.mjs")},
 }
 
 // getBeckon has it built already, as the generator of the load.

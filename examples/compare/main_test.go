@@ -62,7 +62,7 @@ func TestServersOfOtherProtocolsAreCompared(t *testing.T) {
 		}
 		t.Skip("skipped: PeerJS and ws are not installed: run npm ci in examples/compare")
 	}
-	table := compared(t, "PeerJS", "ws")
+	table := compared(t, "PeerJS", "ws-relay")
 	if n := strings.Count(table, missing); n != 3 { // PeerJS speaks to one at a time
 		t.Errorf("%d figures are missing, want 3:\n%s", n, table)
 	}

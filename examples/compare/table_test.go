@@ -55,9 +55,9 @@ A machine.
 }
 
 func TestServerThatIsLeftOutHasItsRows(t *testing.T) {
-	r := newReport(usual, []string{"ws"})
+	r := newReport(usual, []string{"ws-relay"})
 	r.leaveOut(r.rows[0].server)
-	if table := r.markdown(); !strings.Contains(table, "| ws | WebSocket | – | – | – | – | – | – | – |\n") {
+	if table := r.markdown(); !strings.Contains(table, "| ws-relay | WebSocket | – | – | – | – | – | – | – |\n") {
 		t.Errorf("the table is\n%s", table)
 	}
 }
