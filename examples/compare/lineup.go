@@ -45,9 +45,13 @@ var lineup = []contestant{
 
 // getBeckon has it built already, as the generator of the load.
 func getBeckon(ctx context.Context, w *workshop) (string, error) {
-	commit, err := w.output(ctx, w.root, "git", "describe", "--always", "--dirty")
-	if err != nil {
+	commit, err := w.output(ctx, w.root, "git", "rev-parse", "--short=12", "HEAD")
+	if err != nil { // an archive without its history
 		return w.output(ctx, "", w.program("beckon"), "version")
+	}
+	// The table itself is no change.
+	if _, err := w.output(ctx, w.root, "git", "diff", "--quiet", "HEAD", "--", ".", ":!README.md"); err != nil {
+		commit += " with changes"
 	}
 	return "commit " + commit, nil
 }
@@ -82,8 +86,8 @@ func getMosquitto(ctx context.Context, w *workshop) (string, error) {
 		return "", errors.New("the program mosquitto is not installed")
 	}
 	help, _ := w.output(ctx, "", path, "-h") // exits with 3
-	version, _, _ := strings.Cut(help, "\n")
-	return version + ", with set_tcp_nodelay", nil
+	version, _, _ := strings.Cut(strings.TrimPrefix(help, "mosquitto version "), "\n")
+	return version + " with set_tcp_nodelay", nil
 }
 
 func startMosquitto(w *workshop, dir string, at address) ([]string, error) {
@@ -99,7 +103,8 @@ func getNATS(ctx context.Context, w *workshop) (string, error) {
 	if out, err := install.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go install %s failed: %w\n%s", natsServer, err, bytes.TrimSpace(out))
 	}
-	return w.output(ctx, "", w.program("nats-server"), "--version")
+	version, err := w.output(ctx, "", w.program("nats-server"), "--version")
+	return strings.TrimPrefix(version, "nats-server: "), err
 }
 
 // startNATS gives it JetStream, without which it has no MQTT.
@@ -131,7 +136,7 @@ func npm(name string) func(context.Context, *workshop) (string, error) {
 		if err := json.Unmarshal(text, &about); err != nil {
 			return "", fmt.Errorf("%s: %w", file, err)
 		}
-		return fmt.Sprintf("npm %s %s, on Node.js %s", name, about.Version, version), nil
+		return fmt.Sprintf("npm %s %s on Node.js %s", name, about.Version, version), nil
 	}
 }
 
