@@ -12,7 +12,7 @@ import (
 // too.
 func (h *Handler) origin(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
-	header.Set("Access-Control-Expose-Headers", "Accept, Accept-Patch, Accept-Post, ETag, Link, Location, Retry-After, WWW-Authenticate")
+	header.Set("Access-Control-Expose-Headers", "Accept, Accept-Patch, Accept-Post, Access-Control-Allow-Methods, ETag, Link, Location, Retry-After, WWW-Authenticate")
 	if !h.cfg.Origins.Dev {
 		header.Set("Access-Control-Allow-Origin", "*")
 		return nil

@@ -58,7 +58,7 @@ func TestOfferGoesToTheDeviceAndItsAnswerComesBack(t *testing.T) {
 			"Link":                          `^<stun:stun\.example>; rel="ice-server"$`,
 			"Cache-Control":                 `^no-store$`,
 			"Access-Control-Allow-Origin":   `^\*$`,
-			"Access-Control-Expose-Headers": `(?s)ETag.*Link.*Location`,
+			"Access-Control-Expose-Headers": `(?s)Access-Control-Allow-Methods.*ETag.*Link.*Location`,
 		} {
 			if v := r.Header.Values(name); len(v) != 1 || !regexp.MustCompile(form).MatchString(v[0]) {
 				t.Errorf("%s: %q", name, v)

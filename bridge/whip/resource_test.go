@@ -37,6 +37,8 @@ func TestFragmentBecomesCandidateMessages(t *testing.T) {
 		"end of all":             {lines("a=end-of-candidates"), []string{end}},
 		"before any section":     {lines("a=candidate:" + host1), []string{c("candidate:"+host1, 0)}},
 		"name twice":             {strings.Replace(frag, "a=candidate:", "a=candidate:candidate:", 1), []string{c("candidate:"+host1, 0)}},
+		"component 0":            {strings.Replace(frag, "1 1 udp", "1 0 udp", 1), []string{c("candidate:"+host1, 0)}},
+		"address in brackets":    {strings.Replace(frag, "192.0.2.1", "[2001:db8::1]", 1), []string{c("candidate:"+strings.Replace(host1, "192.0.2.1", "2001:db8::1", 1), 0)}},
 		"bare line feeds":        {strings.ReplaceAll(frag, "\r\n", "\n"), []string{c("candidate:"+host1, 0)}},
 		"empty lines":            {"\r\n" + strings.ReplaceAll(frag, "\r\n", "\r\n\r\n"), []string{c("candidate:"+host1, 0)}},
 		"no end of line":         {strings.TrimSpace(frag), []string{c("candidate:"+host1, 0)}},

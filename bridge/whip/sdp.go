@@ -12,7 +12,7 @@ import (
 
 // description is an SDP text (RFC 8866) in lines. It is read with tolerance (bare
 // line feeds, empty lines) and written strictly; what stands in a line stays, but
-// for a candidate's name that is there twice.
+// for what some clients write wrong in candidates.
 type description struct {
 	session []string   // the lines before the first m=
 	media   [][]string // each begins with its m= line
@@ -56,12 +56,30 @@ func linesOf(text string) ([]string, error) {
 		if len(line) < 2 || line[0] < 'a' || line[0] > 'z' || line[1] != '=' || strings.ContainsAny(line, "\x00\r") {
 			return nil, topics.Errorf(topics.BadRequest, "the body is not SDP: it has a line %s", shown(line))
 		}
-		for strings.HasPrefix(line, attrCandidate+"candidate:") { // some write the name twice
-			line = attrCandidate + line[len(attrCandidate+"candidate:"):]
-		}
-		lines = append(lines, line)
+		lines = append(lines, mended(line))
 	}
 	return lines, nil
+}
+
+// mended sets right what some clients write of a candidate, and others refuse: its
+// name twice, component 0 for RTP, which is 1, an IPv6 address in brackets (RFC
+// 8839, 5.1).
+func mended(line string) string {
+	text, ok := strings.CutPrefix(line, attrCandidate)
+	if !ok {
+		return line
+	}
+	for strings.HasPrefix(text, "candidate:") {
+		text = text[len("candidate:"):]
+	}
+	fields := strings.Split(text, " ")
+	if len(fields) > 4 && fields[1] == "0" {
+		fields[1] = "1"
+	}
+	if len(fields) > 4 && strings.HasPrefix(fields[4], "[") {
+		fields[4] = strings.Trim(fields[4], "[]")
+	}
+	return attrCandidate + strings.Join(fields, " ")
 }
 
 // The lines that are looked at.
