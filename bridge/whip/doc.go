@@ -50,6 +50,9 @@
 //     stored offer with both, and the candidates of the fragment. An answer with the
 //     old ufrag is no restart: 422, and the session goes on as it was, as it does
 //     after a 504.
+//   - In the answer to a restart all candidates but one end with a bare LF: the client
+//     of the standards' authors breaks off the call if it finds two, and takes CRLF
+//     for their end.
 //   - An end of candidates that overtakes its candidates is passed on as it comes, and
 //     so are they after it. It has no m-section when it stands before all of them.
 //   - Pages of any site may use it (Access-Control-Allow-Origin: *): they show

@@ -2,6 +2,7 @@ package whip
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -302,7 +303,10 @@ func nextVersion(line string) string {
 }
 
 // ice is the part of an answer that is about ICE, as a fragment (RFC 8840, 9; the
-// shape is that of RFC 9725, 4.3.3).
+// shape is that of RFC 9725, 4.3.3). One candidate ends with CRLF, and any others
+// with LF, which readers of SDP take as well (RFC 8866, 9). The client of the
+// standards' authors (whip-whep 1.2.0) overlooks those; where it finds two it puts a
+// comma between them, which ends the call.
 func (d description) ice() string {
 	keep := func(line string) bool {
 		for _, prefix := range []string{"m=", "a=ice-lite", attrOptions, attrBundle, attrMid, attrUfrag, attrPwd, attrCandidate, attrEnd} {
@@ -317,7 +321,49 @@ func (d description) ice() string {
 	for i := range d.media {
 		d.media[i] = slices.DeleteFunc(d.media[i], func(line string) bool { return !keep(line) })
 	}
-	return d.String()
+	most := d.reachable()
+	var b strings.Builder
+	for _, section := range d.sections() {
+		for _, line := range section {
+			b.WriteString(line)
+			if !strings.HasPrefix(line, attrCandidate) || line == most {
+				b.WriteByte('\r')
+			}
+			if line == most {
+				most = "" // it may stand in each section
+			}
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+// reachable is the candidate that most clients can reach: of a relay, or else one
+// that STUN found, or else of the machine itself.
+func (d description) reachable() (line string) {
+	best := 0
+	for _, m := range d.media {
+		for _, l := range m {
+			rank, fields := 0, strings.Fields(l)
+			if !strings.HasPrefix(l, attrCandidate) || len(fields) < 8 || fields[1] != "1" || !strings.EqualFold(fields[2], "udp") {
+				continue
+			}
+			switch address, _ := netip.ParseAddr(fields[4]); {
+			case fields[7] == "relay":
+				rank = 4
+			case fields[7] == "srflx":
+				rank = 3
+			case address.IsLoopback():
+				rank = 1
+			default:
+				rank = 2
+			}
+			if rank > best {
+				best, line = rank, l
+			}
+		}
+	}
+	return line
 }
 
 func (d description) clone() description {

@@ -2,6 +2,8 @@ package whip
 
 import (
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -131,4 +133,44 @@ func FuzzOffer(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func TestOneCandidateOfARestartEndsWithCRLF(t *testing.T) {
+	const (
+		loopback = "4 1 udp 2130706431 127.0.0.1 5000 typ host"
+		tcp      = "5 1 tcp 1518280447 192.0.2.1 9 typ relay tcptype passive"
+		relay    = "6 1 udp 16777215 203.0.113.1 6000 typ relay raddr 0.0.0.0 rport 0"
+	)
+	for _, c := range []struct {
+		candidates []string
+		found      string // by whip-whep
+	}{
+		{nil, ""},
+		{[]string{host1}, host1},
+		{[]string{loopback}, loopback},
+		{[]string{loopback, "2" + host1[1:], host2}, "2" + host1[1:]},
+		{[]string{host1, srflx, host2}, srflx},
+		{[]string{host1, tcp, relay, srflx}, relay},
+		{[]string{strings.Replace(host1, " 1 ", " 2 ", 1), host1, host1}, host1}, // RTCP is no way for media
+	} {
+		d, err := parseSDP(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range c.candidates {
+			d.media[0] = append(d.media[0], "a=candidate:"+text)
+		}
+		text := d.ice()
+		var found []string
+		for _, m := range regexp.MustCompile(`a=candidate:([^\r\n]*)\r\n`).FindAllStringSubmatch(text, -1) { // its expression
+			found = append(found, m[1])
+		}
+		if got := strings.Join(found, " and "); got != c.found {
+			t.Errorf("of %q it finds %s, want %s", c.candidates, got, c.found)
+		}
+		f, err := parseFragment(text)
+		if err != nil || !slices.Equal(f.parts[1].candidates, c.candidates) {
+			t.Errorf("%v: others find %q, want %q", err, f.parts[1].candidates, c.candidates)
+		}
+	}
 }
