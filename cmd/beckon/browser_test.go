@@ -36,7 +36,7 @@ func TestPageShowsTheCamerasPicture(t *testing.T) {
 func TestPageOnMQTTAloneShowsTheCamerasPicture(t *testing.T) {
 	s := startServer(t)
 	startCamera(t, s)
-	at := serveExample(t)
+	at := serveExample(t, "browser-mqtt", "mqtt")
 	for _, version := range []string{"4", "5"} {
 		query := url.Values{"broker": {s.Over}, "room": {"garage"}, "camera": {"cam1"}, "peer": {"bob" + version}, "v": {version}}
 		tab := newTab(t, at+"?"+query.Encode())
@@ -149,7 +149,7 @@ func TestTwoHundredCallsInARowLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-// camera is examples/camera as a process.
+// camera is a program that is a camera, as a process.
 type camera struct {
 	t      *testing.T
 	cmd    *exec.Cmd
@@ -157,14 +157,21 @@ type camera struct {
 	ended  chan struct{}
 }
 
+// startCamera starts examples/camera.
 func startCamera(t *testing.T, s *testServer, args ...string) *camera {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "camera")
 	if out, err := exec.Command("go", "build", "-o", program, "../../examples/camera").CombinedOutput(); err != nil {
 		t.Fatalf("build the camera: %v\n%s", err, out)
 	}
+	return startDevice(t, program, append([]string{"--broker", "tcp://" + s.MQTT}, args...)...)
+}
+
+// startDevice starts a camera, which says "ready" when it is.
+func startDevice(t *testing.T, program string, args ...string) *camera {
+	t.Helper()
 	c := &camera{t: t, stderr: new(logs), ended: make(chan struct{})}
-	c.cmd = exec.Command(program, append([]string{"--broker", "tcp://" + s.MQTT}, args...)...)
+	c.cmd = exec.Command(program, args...)
 	c.cmd.Stderr = c.stderr
 	out, err := c.cmd.StdoutPipe()
 	if err != nil {
@@ -226,17 +233,17 @@ func (c *camera) goroutines() int {
 	return strings.Count(c.stderr.String(), "\ngoroutine ")
 }
 
-// serveExample serves examples/browser-mqtt as its README says, and returns the
-// address of the page.
-func serveExample(t *testing.T) string {
+// serveExample serves the page of an example as its README says, and returns its
+// address. The package is what npm installs for it.
+func serveExample(t *testing.T, name, npm string) string {
 	t.Helper()
-	const dir = "../../examples/browser-mqtt"
+	dir := "../../examples/" + name
 	node, err := exec.LookPath("node")
 	if err != nil {
 		missing(t, "node is not installed")
 	}
-	if _, err := os.Stat(dir + "/node_modules/mqtt"); err != nil {
-		missing(t, "MQTT.js is not installed: run npm ci in examples/browser-mqtt")
+	if _, err := os.Stat(dir + "/node_modules/" + npm); err != nil {
+		missing(t, npm+" is not installed: run npm ci in examples/"+name)
 	}
 	cmd := exec.Command(node, "serve.mjs", "0")
 	cmd.Dir = dir
