@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -93,6 +94,7 @@ type conn struct {
 
 	bytes  *rate.Limiter // nil: no limit. This and what follows is the reader's
 	resume time.Time     // not to be read from before
+	lent   *bridge.Lent  // nil before the first ReadLent, and where there is none
 }
 
 func newConn(d *Door, raw net.Conn) *conn {

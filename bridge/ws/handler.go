@@ -63,6 +63,7 @@ type Handler struct {
 	life     context.Context // ends with the handler
 	kill     context.CancelFunc
 	frames   sync.Pool // of *bytes.Buffer, for frames being read
+	reads    sync.Pool // of *[]byte of length chunk, for what was read
 	writes   sync.Pool // of *[]byte, for what is being written
 
 	running sync.WaitGroup // connections
@@ -84,8 +85,9 @@ func New(cfg Config) (*Handler, error) {
 		return nil, err
 	}
 	h.upgrader = websocket.Upgrader{
-		// Small, since each connection has one; long frames pass it by.
-		ReadBufferSize: 512,
+		// Small, since each connection has one, and the wire reads ahead; long
+		// frames pass it by.
+		ReadBufferSize: 256,
 		// Of the pool's buffers, which no idle connection has.
 		WriteBufferSize: 1024,
 		WriteBufferPool: new(sync.Pool),
@@ -96,6 +98,7 @@ func New(cfg Config) (*Handler, error) {
 		},
 	}
 	h.frames.New = func() any { return new(bytes.Buffer) }
+	h.reads.New = func() any { b := make([]byte, chunk); return &b }
 	h.writes.New = func() any { b := make([]byte, 0, 4096); return &b }
 	h.life, h.kill = context.WithCancel(context.Background())
 	return h, nil
@@ -168,7 +171,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	wire := &wire{timeout: h.cfg.Write, pool: &h.writes}
+	wire := &wire{timeout: h.cfg.Write, pool: &h.writes, reads: &h.reads}
 	ws, err := h.upgrader.Upgrade(hijacker{w, wire}, r, nil)
 	if err != nil {
 		admit() // it was answered, and may go on as HTTP

@@ -2,10 +2,13 @@ package ws
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
 )
 
 // chunk is how much is written at once. A receiver has the write timeout for
@@ -13,14 +16,73 @@ import (
 const chunk = 16 << 10
 
 // wire is the socket as gorilla sees it: what is written waits for flush, so
-// that several frames leave in one write. It sees to the write deadlines.
+// that several frames leave in one write, and what has come is read at once. An
+// idle connection has no buffer for either. It sees to the write deadlines.
 type wire struct {
 	net.Conn
 	timeout time.Duration
 	pool    *sync.Pool // of *[]byte
+	reads   *sync.Pool // of *[]byte, of length chunk
+
+	lender lender  // nil where the socket is read into the reader's own buffer
+	in     *[]byte // nil while nothing is left of what was read. The reader's, as what follows
+	rest   []byte  // of in
 
 	mu  sync.Mutex
 	out *[]byte // nil while there is nothing
+}
+
+// lender is a connection that can be read into a buffer which is lent: see
+// [bridge.Lent], which is one for any socket.
+type lender interface {
+	ReadLent(pool *sync.Pool) (buf *[]byte, n int, err error)
+}
+
+type lentSocket struct{ *bridge.Lent }
+
+func (s lentSocket) ReadLent(pool *sync.Pool) (*[]byte, int, error) { return s.Read(pool) }
+
+// lenderOf returns nil where there is none.
+func lenderOf(conn net.Conn) lender {
+	if l, ok := conn.(lender); ok {
+		return l
+	}
+	if l := bridge.NewLent(conn); l != nil {
+		return lentSocket{l}
+	}
+	return nil
+}
+
+// Read hands out what was read, and reads more when nothing is left.
+func (w *wire) Read(p []byte) (int, error) {
+	if w.in == nil && w.lender != nil {
+		if err := w.fill(); err != nil {
+			return 0, err
+		}
+	}
+	if w.in == nil {
+		return w.Conn.Read(p)
+	}
+	n := copy(p, w.rest)
+	if w.rest = w.rest[n:]; len(w.rest) == 0 {
+		w.reads.Put(w.in)
+		w.in = nil
+	}
+	return n, nil
+}
+
+// fill reads what has come, and waits until something has.
+func (w *wire) fill() error {
+	buf, n, err := w.lender.ReadLent(w.reads)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		w.lender = nil // nor will it ever
+		return nil
+	case err != nil:
+		return err
+	}
+	w.in, w.rest = buf, (*buf)[:n]
+	return nil
 }
 
 func (w *wire) Write(p []byte) (int, error) {
@@ -75,6 +137,8 @@ type hijacker struct {
 
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	h.wire.Conn = conn
+	if err == nil {
+		h.wire.Conn, h.wire.lender = conn, lenderOf(conn)
+	}
 	return h.wire, rw, err
 }
