@@ -35,7 +35,9 @@ type frame struct {
 	presence []byte
 	resume   []byte
 	got      []byte // "seen"
-	routed   bool   // there are routing members to cut
+
+	routing  [3]topics.Member // to be cut: id, room and to, in the frame's order
+	routings int
 }
 
 // member is a bit for each member of a frame that must not be given twice.
@@ -95,7 +97,7 @@ func (r *frameReader) member(m topics.Member) {
 		r.kind = kindOf(m)
 	case "id":
 		r.see(memberID)
-		r.routed = true
+		r.cut(m)
 		if validID(m) {
 			r.id = m.Value
 			return
@@ -132,9 +134,18 @@ func (r *frameReader) member(m topics.Member) {
 	}
 }
 
+// cut notes a member that the message is to lose. A fourth is one that is given
+// twice, and of such a frame there is no message.
+func (r *frameReader) cut(m topics.Member) {
+	if r.routings < len(r.routing) {
+		r.routing[r.routings] = m
+		r.routings++
+	}
+}
+
 // name reads a routing member that must name a what.
 func (r *frameReader) name(what string, m topics.Member) string {
-	r.routed = true
+	r.cut(m)
 	s, ok := m.Text()
 	if !ok {
 		r.note(topics.Errorf(topics.BadRequest, "%q must be a text, the name of a %s", m.Name, what))
@@ -168,19 +179,7 @@ func (r *frameReader) check() error {
 // message is the frame as a message: without its routing members, every other
 // byte as it came. It is not a part of the text.
 func (f *frame) message() []byte {
-	if !f.routed {
-		return bytes.Clone(f.text)
-	}
-	return topics.Cut(f.text, inbound)
-}
-
-// inbound reports whether name is a routing member of a client's frame.
-func inbound(name []byte) bool {
-	switch string(name) {
-	case "room", "to", "id":
-		return true
-	}
-	return false
+	return topics.Without(f.text, f.routing[:f.routings])
 }
 
 // about is what an error tells of the frame.

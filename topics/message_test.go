@@ -276,3 +276,18 @@ func BenchmarkCheckMessage(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkWithout(b *testing.B) {
+	routed := append([]byte(`{"id":7,"to":"cam1",`), offer[1:]...)
+	var routing []Member
+	for m := range Members(routed) {
+		if string(m.Name) == "to" || string(m.Name) == "id" {
+			routing = append(routing, m)
+		}
+	}
+	b.ReportAllocs()
+	b.SetBytes(int64(len(routed)))
+	for b.Loop() {
+		Without(routed, routing)
+	}
+}

@@ -50,26 +50,62 @@ func Members(payload []byte) iter.Seq2[Member, error] {
 // Cut returns the object payload without the members that drop chooses by
 // name, every other byte as it was. The payload must have been checked.
 func Cut(payload []byte, drop func(name []byte) bool) []byte {
-	out := make([]byte, 0, len(payload))
-	last, kept := -1, false // end of the member before; whether one was kept
+	var few [4]Member
+	dropped := few[:0]
 	for m, err := range Members(payload) {
 		if err != nil {
 			return payload
 		}
-		if last < 0 {
-			out = append(out, payload[:m.start]...)
+		if drop(m.Name) {
+			dropped = append(dropped, m)
 		}
-		if !drop(m.Name) {
-			if kept {
-				out = append(out, payload[last:m.start]...) // the comma
-			}
-			out = append(out, payload[m.start:m.end]...)
-			kept = true
-		}
-		last = m.end
 	}
-	return append(out, payload[max(last, 0):]...)
+	return Without(payload, dropped)
 }
+
+// Without returns the object payload, which has been read with [Members], without
+// those of its members, which are in the order they were read in. Every other byte
+// is as it was; a comma goes with the member after it, or with the first. It is not
+// a part of payload.
+func Without(payload []byte, members []Member) []byte {
+	out := make([]byte, 0, len(payload))
+	kept, first := 0, true // what is before is done; no member was kept yet
+	for _, m := range members {
+		from, to := m.start, m.end
+		if first = first && beginsAt(payload, kept, from); first {
+			to = nextAfter(payload, to)
+		} else {
+			from = endBefore(payload, from)
+		}
+		out = append(out, payload[kept:from]...)
+		kept = to
+	}
+	return append(out, payload[kept:]...)
+}
+
+// beginsAt reports whether the member that begins at a place is the first of those
+// that are left, when all before done is settled.
+func beginsAt(payload []byte, done, at int) bool {
+	return done == at || done == 0 && len(bytes.Trim(payload[:at], whiteSpace)) == 1 // the brace
+}
+
+// endBefore is where the member ends that a comma parts from the one at a place.
+func endBefore(payload []byte, at int) int {
+	comma := bytes.LastIndexByte(payload[:at], ',')
+	return len(bytes.TrimRight(payload[:comma], whiteSpace))
+}
+
+// nextAfter is where the member begins that follows the one which ends at a place,
+// or that place, if it is the last.
+func nextAfter(payload []byte, at int) int {
+	rest := bytes.TrimLeft(payload[at:], whiteSpace)
+	if rest[0] != ',' {
+		return at
+	}
+	return len(payload) - len(bytes.TrimLeft(rest[1:], whiteSpace))
+}
+
+const whiteSpace = " \t\r\n"
 
 // scanner reads JSON text once, from left to right.
 type scanner struct {
@@ -212,23 +248,11 @@ func (s *scanner) nested(open byte, depth int) bool {
 	}
 }
 
-// ordinary tells the bytes of a text that stand for themselves: all but the
-// quote, the backslash and the control characters. A description has 2,000 of
-// them, so this is what reading it costs.
-var ordinary = func() (table [256]bool) {
-	for c := range table {
-		table[c] = c >= ' ' && c != '"' && c != '\\'
-	}
-	return table
-}()
-
 // str passes over a string and reports whether there are escapes in it.
 func (s *scanner) str() (escaped, ok bool) {
 	text, i := s.text, s.pos+1
 	for {
-		for i < len(text) && ordinary[text[i]] {
-			i++
-		}
+		i = plainUntil(text, i)
 		s.pos = i
 		switch s.peek() {
 		case '"':
