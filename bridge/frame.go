@@ -256,10 +256,7 @@ func presenceOf(value []byte) (payload []byte, online bool, err error) {
 // either end, in front of its own. Cutting them out again gives object, byte
 // for byte.
 func splice(object, members []byte) []byte {
-	at := bytes.IndexByte(object, '{') + 1
-	for at < len(object) && isSpace(object[at]) {
-		at++
-	}
+	at := inside(object)
 	out := make([]byte, 0, len(object)+len(members)+1)
 	out = append(append(out, object[:at]...), members...)
 	if at < len(object) && object[at] != '}' {
@@ -268,25 +265,40 @@ func splice(object, members []byte) []byte {
 	return append(out, object[at:]...)
 }
 
+// inside is where the first member of an object stands, or its closing brace.
+func inside(object []byte) int {
+	at := bytes.IndexByte(object, '{') + 1
+	for at < len(object) && isSpace(object[at]) {
+		at++
+	}
+	return at
+}
+
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 // headRoom is space for the routing members of any frame that goes out but an
 // error with a long id.
 type headRoom [2*topics.MaxName + 64]byte
 
-// messageFrame is the frame of a message, said to the client or to all.
-func messageFrame(d topics.Delivery) []byte {
+// messageFrame is the frame of a message, said to the client or to all. Its rest is
+// a part of the payload.
+func messageFrame(d topics.Delivery) Frame {
 	payload := d.Payload
 	if d.Routed {
 		payload = topics.Cut(payload, topics.Routing)
 	}
-	var room headRoom
-	head := append(append(room[:0], `"room":"`...), d.Room...)
+	at := inside(payload)
+	const members = `"room":"","from":"","all":true,`
+	head := make([]byte, 0, at+len(members)+len(d.Room)+len(d.Src))
+	head = append(append(append(head, payload[:at]...), `"room":"`...), d.Room...)
 	head = append(append(append(head, `","from":"`...), d.Src...), '"')
 	if d.Kind == topics.All {
 		head = append(head, `,"all":true`...)
 	}
-	return splice(payload, head)
+	if at < len(payload) && payload[at] != '}' {
+		head = append(head, ',')
+	}
+	return Frame{Head: head, Rest: payload[at:]}
 }
 
 // presenceFrame is the frame of a presence; an empty one becomes null.

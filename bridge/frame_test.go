@@ -19,7 +19,7 @@ func TestWhatIsSplicedInCutsOutByteForByte(t *testing.T) {
 	} {
 		for _, kind := range []topics.Kind{topics.Direct, topics.All} {
 			d := topics.Delivery{Address: topics.Address{Room: "garage", Kind: kind, Src: "bob"}, Payload: []byte(payload)}
-			out := messageFrame(d)
+			out := messageFrame(d).Text()
 			if !json.Valid(out) {
 				t.Errorf("%q left as %q, which is not JSON", payload, out)
 			}
@@ -36,7 +36,7 @@ func TestAPayloadsOwnRoutingMembersAreReplaced(t *testing.T) {
 		Payload: []byte(`{"all":true,"type":"msg","to":"alice","from":"bob","id":7,"room":"garage"}`),
 		Message: topics.Message{Type: "msg", Routed: true},
 	}
-	if got := string(messageFrame(d)); got != `{"room":"garage","from":"bob","type":"msg","id":7}` {
+	if got := string(messageFrame(d).Text()); got != `{"room":"garage","from":"bob","type":"msg","id":7}` {
 		t.Errorf("it left as %s", got)
 	}
 	if !bytes.HasPrefix(d.Payload, []byte(`{"all":true,`)) {
@@ -128,7 +128,7 @@ func FuzzFrame(f *testing.F) {
 		if !fr.direct {
 			d.Kind = topics.All
 		}
-		out := messageFrame(d)
+		out := messageFrame(d).Text()
 		if !bytes.Equal(text, before) {
 			t.Fatalf("%q was changed to %q", before, text)
 		}

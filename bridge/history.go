@@ -16,7 +16,7 @@ const maxTold = 2 << 20
 type history struct {
 	last   uint64 // number of the newest frame
 	taken  uint64 // number of the newest one that the client has most likely got
-	frames [][]byte
+	frames []Frame
 	size   int
 	all    *atomic.Int64     // counts the bytes of all histories; nil: nobody counts
 	given  map[string]uint64 // by room: number of the newest frame when its messages were given back
@@ -31,10 +31,10 @@ func (h *history) full() bool {
 	return h.size >= maxTold
 }
 
-func (h *history) add(frame []byte) {
+func (h *history) add(frame Frame) {
 	h.last++
 	h.frames = append(h.frames, frame)
-	h.grow(len(frame))
+	h.grow(frame.Len())
 }
 
 func (h *history) grow(n int) {
@@ -53,7 +53,7 @@ func (h *history) seen(n uint64) {
 
 func (h *history) forget(n int) {
 	for _, f := range h.frames[:n] {
-		h.grow(-len(f))
+		h.grow(-f.Len())
 	}
 	clear(h.frames[:n])
 	if h.frames = h.frames[n:]; len(h.frames) == 0 {
@@ -63,7 +63,7 @@ func (h *history) forget(n int) {
 
 // since returns the frames after number n; ok is false when some are forgotten, or
 // there never were so many.
-func (h *history) since(n uint64) (frames [][]byte, ok bool) {
+func (h *history) since(n uint64) (frames []Frame, ok bool) {
 	first := h.last - uint64(len(h.frames))
 	if n < first || n > h.last {
 		return nil, false
@@ -82,7 +82,7 @@ func (h *history) giveBack(room, me string) []topics.Delivery {
 		if first+uint64(i) < max(h.given[room], h.taken) {
 			continue
 		}
-		if d, ok := said(frame); ok && d.Room == room {
+		if d, ok := said(frame.Text()); ok && d.Room == room {
 			d.Dst, d.Handed = me, true
 			all = append(all, d)
 		}

@@ -193,7 +193,7 @@ func (s *stay) arrive(f *frame, wish wish, again bool) {
 	j := r.joining
 	r.joining = nil
 	s.long = s.long || wish.long
-	s.must(joinedFrame(f.id, f.room, s.id.Name, s.key, wish.key != "", j, int(s.cfg.Ping.Seconds())))
+	s.must(inOne(joinedFrame(f.id, f.room, s.id.Name, s.key, wish.key != "", j, int(s.cfg.Ping.Seconds()))))
 	f.id = nil // answered
 	if !again {
 		s.log(slog.LevelDebug, "joined", f.room)

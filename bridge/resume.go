@@ -117,7 +117,7 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 	s.told.taken = w.seen
 	s.by, s.long = next, true
 	s.base = w.seen - next.early - 1 // the answer has no number
-	frames := append([][]byte{resumedFrame(f.id, f.room, s.id.Name, s.key, w.seen, int(s.cfg.Ping.Seconds()))}, missed...)
+	frames := append([]Frame{inOne(resumedFrame(f.id, f.room, s.id.Name, s.key, w.seen, int(s.cfg.Ping.Seconds())))}, missed...)
 	for _, frame := range frames {
 		if next.out(frame) != nil {
 			s.end(errFull)

@@ -215,7 +215,7 @@ func TestAConnectionThatIsEndingLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse()
 		defer h.cfg.Close()
-		dead := bridge.NewSession(&h.cfg, bridge.Client{Out: func([]byte) error { return bridge.ErrEnding }, End: func(why *topics.Error) { t.Error(why) }})
+		dead := bridge.NewSession(&h.cfg, bridge.Client{Out: func(bridge.Frame) error { return bridge.ErrEnding }, End: func(why *topics.Error) { t.Error(why) }})
 		dead.Receive(t.Context(), []byte(`{"type":"join","room":"garage","peer":"alice"}`))
 		h.play(t, `
 			bob> {"type":"join","room":"garage","peer":"bob"}

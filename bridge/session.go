@@ -73,7 +73,7 @@ type Client struct {
 	// Out takes a frame, for good. It must neither block nor call the session
 	// or the bus. An error means that it has no room for more, [ErrEnding] that the
 	// connection is ending.
-	Out func(frame []byte) error
+	Out func(Frame) error
 
 	// End is told, at most once and after the frames that explain it, why the
 	// session cannot go on; the door closes the connection then. It must
@@ -85,7 +85,7 @@ type Client struct {
 // has a stay, which may outlive it.
 type Session struct {
 	cfg  *Config
-	out  func([]byte) error
+	out  func(Frame) error
 	end  func(*topics.Error)
 	once sync.Once // of end
 	conn uint64
@@ -332,11 +332,11 @@ func (s *Session) told(f *frame, err error) *topics.Error {
 // send hands a frame of the session's own to the door.
 func (s *Session) send(frame []byte) {
 	if s.stay != nil {
-		s.stay.send(frame)
+		s.stay.send(inOne(frame))
 		return
 	}
 	s.early++
-	if s.out(frame) != nil {
+	if s.out(inOne(frame)) != nil {
 		s.stop(errFull)
 	}
 }

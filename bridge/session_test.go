@@ -64,13 +64,13 @@ func (h *house) client(name string) *client {
 	if c == nil {
 		c = new(client)
 		c.Session = bridge.NewSession(&h.cfg, bridge.Client{
-			Out: func(frame []byte) error {
+			Out: func(frame bridge.Frame) error {
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				if c.full {
 					return errors.New("full")
 				}
-				c.frames = append(c.frames, string(frame))
+				c.frames = append(c.frames, string(frame.Text()))
 				return nil
 			},
 			End: func(why *topics.Error) { c.ended = why },

@@ -114,7 +114,7 @@ func (s *stay) own(room string) topics.Address {
 }
 
 // send tells the client what it must know.
-func (s *stay) send(frame []byte) {
+func (s *stay) send(frame Frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.must(frame)
@@ -142,7 +142,7 @@ var errOver = topics.Errorf(topics.Offline, "the peer's connection is ending")
 func (s *stay) deliver(d topics.Delivery) error {
 	switch {
 	case d.Kind == topics.Presence && d.Src != s.id.Name:
-		s.must(presenceFrame(d))
+		s.must(inOne(presenceFrame(d)))
 	case d.Kind == topics.Direct && d.Src == topics.Server:
 		s.hear(d)
 	case d.Kind == topics.Direct, d.Kind == topics.All:
@@ -156,7 +156,7 @@ func (s *stay) hear(d topics.Delivery) {
 	switch d.Type {
 	case topics.TypeHello: // part of "joined", once
 	case topics.TypeError:
-		s.must(errorFrame(d.Room, nil, d.Payload))
+		s.must(inOne(errorFrame(d.Room, nil, d.Payload)))
 		code, about := errorCode(d.Payload)
 		switch {
 		case d.Room == "": // about the connection: the bus has ended the session
@@ -177,7 +177,7 @@ func (s *stay) hear(d topics.Delivery) {
 
 // tell hands a frame to the connection, and remembers it until the client has it.
 // Without a connection the client gets it when it resumes.
-func (s *stay) tell(frame []byte) error {
+func (s *stay) tell(frame Frame) error {
 	if s.by != nil {
 		if s.told.full() {
 			return errFull
@@ -191,7 +191,7 @@ func (s *stay) tell(frame []byte) error {
 }
 
 // must tells the client what it cannot do without.
-func (s *stay) must(frame []byte) {
+func (s *stay) must(frame Frame) {
 	if !s.over && s.tell(frame) != nil {
 		s.end(errFull)
 	}

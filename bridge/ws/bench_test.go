@@ -19,7 +19,8 @@ type raw struct {
 	b *testing.B
 }
 
-func quiet(c *ws.Config) { c.Logger = slog.New(slog.DiscardHandler) }
+// flatOut is a door without a log, and without a budget of frames.
+func flatOut(c *ws.Config) { c.Logger, c.Frames = slog.New(slog.DiscardHandler), -1 }
 
 func (h *house) raw(b *testing.B, room, peer string) raw {
 	b.Helper()
@@ -33,7 +34,8 @@ func (h *house) raw(b *testing.B, room, peer string) raw {
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
 	c.until("\r\n\r\n")
 	c.write(masked(`{"type":"join","room":"` + room + `","peer":"` + peer + `"}`))
-	c.until(`"ping":20}`)
+	c.until(`"ping":20,"resume":"`)
+	c.until(`"}`)
 	return c
 }
 
@@ -67,7 +69,7 @@ func masked(text string) []byte {
 func BenchmarkDoorToDoor(b *testing.B) {
 	for _, size := range []int{200, 6000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			h := open(b, quiet)
+			h := open(b, flatOut)
 			bob := h.raw(b, "garage", "bob")
 			alice := h.raw(b, "garage", "alice")
 			bob.until(`"via":"ws"}}`)
@@ -98,7 +100,7 @@ func BenchmarkDoorToDoor(b *testing.B) {
 func BenchmarkIdleConnection(b *testing.B) {
 	const n = 2000
 	for b.Loop() {
-		h := open(b, quiet)
+		h := open(b, flatOut)
 		clients := make([]raw, n)
 		before, goroutines := memory(), runtime.NumGoroutine()
 		for i := range clients {

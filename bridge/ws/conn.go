@@ -48,6 +48,7 @@ type conn struct {
 	written atomic.Uint64 // frames
 	unasked int           // bytes written since the last ping; the writer's
 	pace    *bridge.Pace
+	writer  func()        // write; kept, since a new one for each burst is garbage
 	done    chan struct{} // closed by the writer when the connection has ended
 
 	mu      sync.Mutex
@@ -63,6 +64,7 @@ type conn struct {
 
 func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentials, authenticated func()) *conn {
 	c := &conn{h: h, n: h.number.Add(1), ws: ws, wire: wire, done: make(chan struct{}), since: time.Now(), authenticated: authenticated}
+	c.writer = c.write
 	c.pace = bridge.NewPace(h.cfg.Frames)
 	c.queue.limit = h.cfg.Queue
 	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: c.n, Out: c.out, End: c.over})
@@ -126,12 +128,14 @@ func (c *conn) paced() {
 // receive reads one frame. The error is of the connection.
 func (c *conn) receive(r io.Reader) error {
 	limit, joined := c.limit()
-	frame := c.h.frames.Get().(*bytes.Buffer)
+	frame := c.h.frames.Get().(*incoming)
 	defer func() {
 		frame.Reset()
+		frame.from.R = nil
 		c.h.frames.Put(frame)
 	}()
-	if _, err := frame.ReadFrom(io.LimitReader(r, int64(limit)+1)); err != nil {
+	frame.from = io.LimitedReader{R: r, N: int64(limit) + 1}
+	if _, err := frame.ReadFrom(&frame.from); err != nil {
 		return err
 	}
 	if frame.Len() > limit {
@@ -144,6 +148,12 @@ func (c *conn) receive(r io.Reader) error {
 	}
 	c.receiveFirst(frame.Bytes())
 	return nil
+}
+
+// incoming is a frame that is being read.
+type incoming struct {
+	bytes.Buffer
+	from io.LimitedReader
 }
 
 // receiveFirst takes a frame that may be the first join. Authentication goes
@@ -221,7 +231,7 @@ func (c *conn) stays() bool {
 }
 
 // out is the session's way to the client.
-func (c *conn) out(frame []byte) error {
+func (c *conn) out(frame bridge.Frame) error {
 	start, err := c.queue.push(frame)
 	c.startWriter(start)
 	return err
@@ -258,7 +268,7 @@ func (c *conn) ended() bool {
 
 func (c *conn) startWriter(start bool) {
 	if start {
-		go c.write()
+		go c.writer()
 	}
 }
 
@@ -294,8 +304,8 @@ func (c *conn) encode(l load) error {
 		}
 	}
 	for _, f := range l.frames {
-		if err := c.ws.WriteMessage(websocket.TextMessage, f); err != nil {
-			return err
+		if !c.wire.text(f) {
+			return nil
 		}
 		c.written.Add(1)
 	}
@@ -450,7 +460,7 @@ func (c *conn) leave(in time.Duration) {
 	}
 	c.leaving = true
 	c.timer.Reset(in)
-	start, err := c.queue.push(fmt.Appendf(nil, `{"type":"goaway","reason":"shutdown","in":%d}`, (in+time.Second-1)/time.Second))
+	start, err := c.queue.push(bridge.Frame{Head: fmt.Appendf(nil, `{"type":"goaway","reason":"shutdown","in":%d}`, (in+time.Second-1)/time.Second)})
 	if err == nil {
 		c.startWriter(start)
 	}

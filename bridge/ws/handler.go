@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -62,7 +61,7 @@ type Handler struct {
 	number   atomic.Uint64   // of the newest connection
 	life     context.Context // ends with the handler
 	kill     context.CancelFunc
-	frames   sync.Pool // of *bytes.Buffer, for frames being read
+	frames   sync.Pool // of *incoming, for frames being read
 	reads    sync.Pool // of *[]byte of length chunk, for what was read
 	writes   sync.Pool // of *[]byte, for what is being written
 
@@ -97,7 +96,7 @@ func New(cfg Config) (*Handler, error) {
 			http.Error(w, strings.TrimPrefix(why.Error(), "websocket: "), status)
 		},
 	}
-	h.frames.New = func() any { return new(bytes.Buffer) }
+	h.frames.New = func() any { return new(incoming) }
 	h.reads.New = func() any { b := make([]byte, chunk); return &b }
 	h.writes.New = func() any { b := make([]byte, 0, 4096); return &b }
 	h.life, h.kill = context.WithCancel(context.Background())

@@ -14,7 +14,7 @@ type queue struct {
 	limit int // bytes that may wait, exceeded by the last frame only
 
 	mu      sync.Mutex
-	frames  [][]byte
+	frames  []bridge.Frame
 	size    int    // bytes of frames that wait or are being written
 	pong    []byte // payload of the newest ping, nil where none came
 	ping    bool   // a ping is to be sent
@@ -25,7 +25,7 @@ type queue struct {
 
 // load is what leaves together.
 type load struct {
-	frames [][]byte
+	frames []bridge.Frame
 	size   int
 	pong   []byte
 	ping   bool
@@ -38,10 +38,10 @@ var (
 )
 
 // cost is what a frame takes of the limit: memory, not only its bytes.
-func cost(frame []byte) int { return len(frame) + 48 }
+func cost(frame bridge.Frame) int { return frame.Len() + 48 }
 
 // push adds a text frame.
-func (q *queue) push(frame []byte) (start bool, err error) {
+func (q *queue) push(frame bridge.Frame) (start bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {

@@ -5,12 +5,19 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/beckon-rtc/beckon/bridge"
 )
+
+// bytesOf is a frame of n bytes, in two parts.
+func bytesOf(n int) bridge.Frame {
+	return bridge.Frame{Head: make([]byte, n/2), Rest: make([]byte, n-n/2)}
+}
 
 func TestAQueueTakesFramesUntilItIsFull(t *testing.T) {
 	q := queue{limit: 300}
 	for i, want := range []error{nil, nil, errFull, errFull} {
-		start, err := q.push(make([]byte, 150))
+		start, err := q.push(bytesOf(150))
 		if err != want || start != (i == 0) {
 			t.Errorf("push %d: %v, %v", i, start, err)
 		}
@@ -19,11 +26,11 @@ func TestAQueueTakesFramesUntilItIsFull(t *testing.T) {
 	if len(l.frames) != 2 {
 		t.Fatalf("it gave %d frames", len(l.frames))
 	}
-	if _, err := q.push(nil); err != errFull {
+	if _, err := q.push(bridge.Frame{}); err != errFull {
 		t.Errorf("what is being written was not counted: %v", err)
 	}
 	q.wrote(l.size)
-	if start, err := q.push(nil); start || err != nil {
+	if start, err := q.push(bridge.Frame{}); start || err != nil {
 		t.Errorf("with room again: %v, %v", start, err)
 	}
 }
@@ -31,14 +38,14 @@ func TestAQueueTakesFramesUntilItIsFull(t *testing.T) {
 func TestAQueueGivesLoadsInOrderAndTheCloseFrameLast(t *testing.T) {
 	q := queue{limit: 1 << 20}
 	for i := range 5 {
-		if _, err := q.push(bytes.Repeat([]byte{'a' + byte(i)}, chunk/2)); err != nil {
+		if _, err := q.push(bridge.Frame{Head: bytes.Repeat([]byte{'a' + byte(i)}, chunk/2)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if q.end([]byte("bye"), false) || q.end([]byte("again"), false) {
 		t.Error("there are two writers")
 	}
-	if _, err := q.push([]byte("late")); err != errClosed {
+	if _, err := q.push(bytesOf(4)); err != errClosed {
 		t.Errorf("a frame after the end: %v", err)
 	}
 	text := ""
@@ -48,7 +55,7 @@ func TestAQueueGivesLoadsInOrderAndTheCloseFrameLast(t *testing.T) {
 			break
 		}
 		for _, f := range l.frames {
-			text += string(f[0])
+			text += string(f.Head[0])
 		}
 		q.wrote(l.size)
 		text += "|" + string(l.last)
@@ -60,7 +67,7 @@ func TestAQueueGivesLoadsInOrderAndTheCloseFrameLast(t *testing.T) {
 
 func TestAQueueThatIsDroppedGivesTheCloseFrameOnly(t *testing.T) {
 	q := queue{limit: 1 << 20}
-	q.push([]byte("a"))
+	q.push(bytesOf(1))
 	q.pushPing()
 	q.pushPong("x")
 	q.end([]byte("bye"), true)
@@ -75,7 +82,7 @@ func TestAQueueThatIsDroppedGivesTheCloseFrameOnly(t *testing.T) {
 
 func TestAQueueStartsAWriterOnlyWhenThereIsNone(t *testing.T) {
 	q := queue{limit: 1 << 20}
-	if start, _ := q.push([]byte("a")); !start {
+	if start, _ := q.push(bytesOf(1)); !start {
 		t.Error("no writer was started")
 	}
 	if q.pushPing() || q.pushPong("") {

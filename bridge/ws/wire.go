@@ -2,11 +2,15 @@ package ws
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	"github.com/beckon-rtc/beckon/bridge"
 )
@@ -28,8 +32,9 @@ type wire struct {
 	in     *[]byte // nil while nothing is left of what was read. The reader's, as what follows
 	rest   []byte  // of in
 
-	mu  sync.Mutex
-	out *[]byte // nil while there is nothing
+	mu     sync.Mutex
+	out    *[]byte // nil while there is nothing
+	closed bool    // a close frame was written, and nothing may follow it
 }
 
 // lender is a connection that can be read into a buffer which is lent: see
@@ -85,14 +90,47 @@ func (w *wire) fill() error {
 	return nil
 }
 
+// Write takes what gorilla writes: its answer to the upgrade, and control frames.
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.closed = w.closed || len(p) > 0 && p[0] == final|websocket.CloseMessage
+	w.take()
+	*w.out = append(*w.out, p...)
+	return len(p), nil
+}
+
+// final is set in the first byte of a frame that is a whole message (RFC 6455, 5.2).
+const final = 0x80
+
+// text writes a text frame, which a server does not mask. False: there was a close
+// frame. It is done here, since for each frame gorilla would take two locks and two
+// pooled buffers, and copy it once more.
+func (w *wire) text(f bridge.Frame) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return false
+	}
+	w.take()
+	out := append(*w.out, final|websocket.TextMessage)
+	switch n := f.Len(); {
+	case n <= 125:
+		out = append(out, byte(n))
+	case n <= math.MaxUint16:
+		out = binary.BigEndian.AppendUint16(append(out, 126), uint16(n))
+	default:
+		out = binary.BigEndian.AppendUint64(append(out, 127), uint64(n))
+	}
+	*w.out = f.AppendTo(out)
+	return true
+}
+
+// take sees to it that there is a buffer. With w.mu held.
+func (w *wire) take() {
 	if w.out == nil {
 		w.out = w.pool.Get().(*[]byte)
 	}
-	*w.out = append(*w.out, p...)
-	return len(p), nil
 }
 
 // SetWriteDeadline does nothing: flush sets it.

@@ -1,0 +1,24 @@
+package bridge
+
+// Frame is a frame that goes out, in two parts which follow each other: what is said
+// to one client, and the rest, which is shared with other receivers of a message and
+// is not to be changed. So a message is not copied for each of them, nor is what is
+// remembered of it; that halves the garbage of a call.
+type Frame struct{ Head, Rest []byte }
+
+// inOne is a frame in one part.
+func inOne(text []byte) Frame { return Frame{Head: text} }
+
+// Len is the length of the frame in bytes.
+func (f Frame) Len() int { return len(f.Head) + len(f.Rest) }
+
+// AppendTo appends the text of the frame.
+func (f Frame) AppendTo(b []byte) []byte { return append(append(b, f.Head...), f.Rest...) }
+
+// Text is the text of the frame; it is not to be changed.
+func (f Frame) Text() []byte {
+	if f.Rest == nil {
+		return f.Head
+	}
+	return f.AppendTo(make([]byte, 0, f.Len()))
+}
