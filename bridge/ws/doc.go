@@ -22,7 +22,7 @@
 //     elsewhere: its calls go on.
 //   - A connection is silent when it sent no whole frame, pongs included. Two
 //     pings without any answer cut it: 40 s after the first of them.
-//   - A receiver has 5 s for every 16 KiB; then it is cut. When the queue is
+//   - A receiver has 4 to 5 s for every 16 KiB; then it is cut. When the queue is
 //     full of messages their senders are told (486) and the connection lives;
 //     when something else does not fit it is closed with 4008.
 //   - Violations of RFC 6455 itself (no mask, unknown opcodes) close with its

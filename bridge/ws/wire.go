@@ -32,6 +32,8 @@ type wire struct {
 	in     *[]byte // nil while nothing is left of what was read. The reader's, as what follows
 	rest   []byte  // of in
 
+	until time.Time // the write deadline. Of whoever flushes
+
 	mu     sync.Mutex
 	out    *[]byte // nil while there is nothing
 	closed bool    // a close frame was written, and nothing may follow it
@@ -156,7 +158,7 @@ func (w *wire) flush() error {
 func (w *wire) send(p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), chunk)
-		if err := w.Conn.SetWriteDeadline(time.Now().Add(w.timeout)); err != nil {
+		if err := w.extend(); err != nil {
 			return err
 		}
 		if _, err := w.Conn.Write(p[:n]); err != nil {
@@ -165,6 +167,18 @@ func (w *wire) send(p []byte) error {
 		p = p[n:]
 	}
 	return nil
+}
+
+// extend gives the next write the timeout at most, and four fifths of it at least:
+// so a busy connection sets a deadline, which takes a lock and a timer, once in a
+// while and not for each write, where it was 3 % of a fan-out's CPU time.
+func (w *wire) extend() error {
+	now := time.Now()
+	if w.until.Sub(now) >= w.timeout/5*4 {
+		return nil
+	}
+	w.until = now.Add(w.timeout)
+	return w.Conn.SetWriteDeadline(w.until)
 }
 
 // hijacker gives gorilla the wire in place of the socket.
