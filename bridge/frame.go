@@ -28,9 +28,9 @@ type frame struct {
 	id       []byte // JSON text, nil where there is none
 	room     string // "" where there is none
 	to       string
-	direct   bool // there is a "to"
-	session  string
-	peer     []byte // JSON text, as token and presence
+	direct   bool          // there is a "to"
+	session  topics.Member // for [frame.about]; zero where there is none
+	peer     []byte        // JSON text, as token and presence
 	token    []byte
 	presence []byte
 	resume   []byte
@@ -113,9 +113,7 @@ func (r *frameReader) member(m topics.Member) {
 	case "from", "all":
 		r.note(topics.Errorf(topics.BadRequest, "%q is written by the server, leave it out", m.Name))
 	case "session":
-		if s, ok := m.Text(); ok && len(s) <= topics.MaxName {
-			r.session = s
-		}
+		r.session = m
 	case "peer":
 		r.see(memberPeer)
 		r.peer = m.Value
@@ -184,7 +182,10 @@ func (f *frame) message() []byte {
 
 // about is what an error tells of the frame.
 func (f *frame) about() topics.Message {
-	m := topics.Message{Type: f.kind, Session: f.session}
+	m := topics.Message{Type: f.kind}
+	if s, ok := f.session.Text(); ok && len(s) <= topics.MaxName {
+		m.Session = s
+	}
 	if len(m.Type) > topics.MaxName {
 		m.Type = ""
 	}
