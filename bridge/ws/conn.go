@@ -82,6 +82,11 @@ func (c *conn) run() {
 	c.read()
 	<-c.done
 	c.wire.Close()
+	c.cleanUp()
+}
+
+// cleanUp is not a part of run, whose stack stays for as long as the connection.
+func (c *conn) cleanUp() {
 	c.mu.Lock()
 	c.timer.Stop()
 	if c.probe != nil {
@@ -97,6 +102,7 @@ func (c *conn) run() {
 // read hands frames to the session until there are no more.
 func (c *conn) read() {
 	for {
+		c.wire.wait()
 		kind, r, err := c.ws.NextReader()
 		if err != nil {
 			c.readFailed(err)

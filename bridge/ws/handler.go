@@ -84,9 +84,7 @@ func New(cfg Config) (*Handler, error) {
 		return nil, err
 	}
 	h.upgrader = websocket.Upgrader{
-		// Small, since each connection has one, and the wire reads ahead; long
-		// frames pass it by.
-		ReadBufferSize: 256,
+		ReadBufferSize: 0, // the reader is the hijacker's
 		// Of the pool's buffers, which no idle connection has.
 		WriteBufferSize: 1024,
 		WriteBufferPool: new(sync.Pool),

@@ -28,9 +28,11 @@ type wire struct {
 	pool    *sync.Pool // of *[]byte
 	reads   *sync.Pool // of *[]byte, of length chunk
 
-	lender lender  // nil where the socket is read into the reader's own buffer
-	in     *[]byte // nil while nothing is left of what was read. The reader's, as what follows
-	rest   []byte  // of in
+	lender lender        // nil where the socket is read into the reader's own buffer
+	in     *[]byte       // nil while nothing is left of what was read. The reader's, as what follows
+	rest   []byte        // of in
+	err    error         // that wait found
+	frames *bufio.Reader // gorilla's, of this wire
 
 	until time.Time // the write deadline. Of whoever flushes
 
@@ -60,8 +62,20 @@ func lenderOf(conn net.Conn) lender {
 	return nil
 }
 
+// wait waits until there is something to read, or an error that Read will return.
+// A connection spends its life here, where its stack is not deep: below gorilla it
+// took 9 KiB, stacks alone, and takes 5.6.
+func (w *wire) wait() {
+	if w.in == nil && w.lender != nil && w.err == nil && w.frames.Buffered() == 0 {
+		w.err = w.fill()
+	}
+}
+
 // Read hands out what was read, and reads more when nothing is left.
 func (w *wire) Read(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
 	if w.in == nil && w.lender != nil {
 		if err := w.fill(); err != nil {
 			return 0, err
@@ -181,7 +195,11 @@ func (w *wire) extend() error {
 	return w.Conn.SetWriteDeadline(w.until)
 }
 
-// hijacker gives gorilla the wire in place of the socket.
+// readAhead is small, since each connection has such a buffer, and the wire reads
+// ahead; long frames pass it by. It is the least that gorilla takes from others.
+const readAhead = 257
+
+// hijacker gives gorilla the wire in place of the socket, and a reader of it.
 type hijacker struct {
 	http.ResponseWriter
 	wire *wire
@@ -189,8 +207,13 @@ type hijacker struct {
 
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
-	if err == nil {
-		h.wire.Conn, h.wire.lender = conn, lenderOf(conn)
+	if err != nil {
+		return nil, nil, err
 	}
-	return h.wire, rw, err
+	h.wire.Conn, h.wire.lender = conn, lenderOf(conn)
+	if rw.Reader.Buffered() > 0 {
+		return h.wire, rw, nil // too early, as gorilla will find
+	}
+	h.wire.frames = bufio.NewReaderSize(h.wire, readAhead)
+	return h.wire, bufio.NewReadWriter(h.wire.frames, rw.Writer), nil
 }
