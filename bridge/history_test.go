@@ -9,12 +9,12 @@ import (
 func TestHistoryGivesTheFramesSinceANumberOrSaysThatItCannot(t *testing.T) {
 	h := history{last: 2} // two frames went out before
 	for i := range 5 {
-		h.add(fmt.Appendf(nil, "%d", i+3))
+		h.add(inOne(fmt.Appendf(nil, "%d", i+3)))
 	}
 	h.seen(4)
 	h.seen(3)  // old news
 	h.seen(99) // never sent
-	for n, want := range map[uint64]string{4: "[5 6 7]", 6: "[7]", 7: "[]"} {
+	for n, want := range map[uint64]string{4: "[{5 } {6 } {7 }]", 6: "[{7 }]", 7: "[]"} {
 		if frames, ok := h.since(n); !ok || fmt.Sprintf("%s", frames) != want {
 			t.Errorf("since %d: %s, %v; want %s", n, frames, ok, want)
 		}
@@ -40,7 +40,7 @@ func TestFramesThatToldOfADirectMessageAreReadBack(t *testing.T) {
 		`{"room":"garage","type":"error","code":409,"reason":"replaced","message":"","temporary":false}`,
 		`{"type":"ok","id":7}`,
 	} {
-		h.add([]byte(frame))
+		h.add(inOne([]byte(frame)))
 	}
 	got := h.giveBack("garage", "alice")
 	if len(got) != 1 {
@@ -58,8 +58,8 @@ func TestHistoriesCountWhatClientsHaveNotGot(t *testing.T) {
 	var all atomic.Int64
 	one, other := history{all: &all}, history{all: &all}
 	for range 3 {
-		one.add(make([]byte, 100))
-		other.add(make([]byte, 10))
+		one.add(inOne(make([]byte, 100)))
+		other.add(inOne(make([]byte, 10)))
 	}
 	if n := all.Load(); n != 330 {
 		t.Errorf("%d bytes are on their way", n)

@@ -89,7 +89,7 @@ func (s *stream) join(r *http.Request) error {
 	}
 	defer admit()
 	shown := bridge.Credentials(r)
-	s.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: s.n, Out: s.queue.push, End: s.end})
+	s.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: s.n, Out: s.out, End: s.end})
 	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Auth)
 	defer cancel()
 	if err := s.session.Join(ctx, joinFrame(s.place.room, s.place.peer, presence, last)); err != nil {
@@ -253,3 +253,6 @@ func (s *stream) reason() string {
 	defer s.mu.Unlock()
 	return s.why
 }
+
+// out is the session's way to the client.
+func (s *stream) out(frame bridge.Frame) error { return s.queue.push(frame.Text()) }
