@@ -3,11 +3,8 @@ package broker
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
-	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -17,8 +14,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// client is one MQTT connection: what mochi reads from and writes to, and the
-// receiver of its session.
+// client is one MQTT connection, and the receiver of its session. mochi reads the
+// packets from it that it is to answer, and writes to it.
 //
 // It numbers and counts its outgoing messages itself. mochi has one space of
 // packet identifiers for both directions, in which a client's publish deletes
@@ -28,30 +25,26 @@ type client struct {
 	broker  *Broker
 	socket  net.Conn                    // as the door handed it in
 	mochi   atomic.Pointer[mqtt.Client] // nil until its CONNACK was written
-	id      string                      // by which mochi knows it; set with session, by the reading goroutine
 	session *Session                    // nil before CONNECT was accepted
+	largest uint32                      // packet that it takes, 0 for any; set before mochi
 
 	// Of the packet that is being answered; only the reading goroutine uses them.
-	refused     *refusal
-	acks        []byte // reason codes of a SUBACK or UNSUBACK
-	refusal     string // what the SUBACK says in words
-	askedExpiry bool   // the client asked for a session that outlives the connection
+	packet      []byte        // what mochi has yet to read of it
+	topic       string        // of the last publish
+	refused     *topics.Error // what a publish of QoS 2 met with
+	acks        []byte        // reason codes of a SUBACK or UNSUBACK
+	refusal     string        // what the SUBACK says in words
+	askedExpiry bool          // the client asked for a session that outlives the connection
 
 	mu       sync.Mutex // guards what follows
 	window   int
-	corked   bool        // a SUBACK has to go first
-	waiting  []*outgoing // for the cork, the window, or room in the guard's queue
-	bytes    int         // of what is waiting
-	inFlight map[uint16]*outgoing
-	queued   []*outgoing // of QoS 0, with the guard
+	corked   bool           // a SUBACK has to go first
+	waiting  fifo[outgoing] // for the cork, the window, or room in the guard's queue
+	bytes    int            // of what is waiting
+	inFlight fifo[outgoing] // of QoS 1 and 2, by their identifiers
+	queued   fifo[outgoing] // of QoS 0, with the guard
 	lastID   uint16
 	count    uint64
-}
-
-// refusal is what a publish of the client met with.
-type refusal struct {
-	id  uint16
-	err *topics.Error
 }
 
 func newClient(b *Broker, conn net.Conn) *client {
@@ -76,7 +69,7 @@ func (c *client) certificates() []*x509.Certificate {
 
 // serve runs the connection until it ends.
 func (c *client) serve() {
-	err := c.establish()
+	err := c.converse()
 	_ = c.Close()
 	if guarded := c.Conn.Err(); guarded != nil {
 		err = guarded
@@ -91,95 +84,11 @@ func (c *client) serve() {
 		// 0x04 (MQTT 5, 3.14.2.1).
 		reason, left := c.Left()
 		c.session.close(left, !left || reason == packets.CodeDisconnectWillMessage.Code, nil)
-		// mochi forgets a client only when all went well.
-		c.broker.engine.Clients.Delete(c.id)
 	}
 	<-c.Done()
 	c.mu.Lock()
 	c.holds(-c.bytes) // it takes nothing more
 	c.mu.Unlock()
-}
-
-// establish hands the connection to mochi, whose panics end this connection
-// only.
-func (c *client) establish() (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-			c.broker.Logger.Error("the MQTT engine failed; the connection is closed", "remote", c.RemoteAddr().String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-	}()
-	return c.broker.engine.EstablishConnection("", c)
-}
-
-// publish takes a publish of the client to its room.
-func (c *client) publish(pk packets.Packet) {
-	c.refused = nil
-	topic := pk.TopicName
-	if strings.HasPrefix(topic, hidden+"$") {
-		topic = topic[len(hidden):]
-	}
-	a, err := c.broker.Root.Parse(topic)
-	m := &message{
-		Delivery:   topics.Delivery{Address: a, Payload: pk.Payload},
-		topic:      topic,
-		qos:        pk.FixedHeader.Qos,
-		retained:   pk.FixedHeader.Retain,
-		properties: travelling(pk.Properties),
-	}
-	isOutside := errors.Is(err, topics.ErrOutside)
-	if err == nil && m.retained && a.Kind != topics.Presence {
-		err = topics.Errorf(topics.BadRequest, "only a presence is retained, under peers/, not %q", topic)
-	}
-	if err == nil {
-		err = c.session.publish(m) // which spends
-	} else if over := c.session.spend(c.session.messages, "messages"); over != nil {
-		err = over
-	} else if isOutside {
-		err = c.broker.outside.publish(c.session, m)
-	}
-	if err == nil {
-		return
-	}
-	c.refuse(pk, topics.AsError(err))
-	if !isOutside {
-		c.tell(a.Room, c.refused.err)
-	}
-}
-
-// refuse notes why a publish failed, for its acknowledgement.
-func (c *client) refuse(pk packets.Packet, err *topics.Error) {
-	c.refused = &refusal{pk.PacketID, err}
-}
-
-// tell sends an error to the client's inbox in a room, if it has one there.
-func (c *client) tell(room string, err *topics.Error) {
-	r := c.broker.enter(room, false)
-	if r == nil {
-		return
-	}
-	defer r.leave()
-	if in := r.members[c.session]; in != nil {
-		r.tell(in, err.Payload(), topics.TypeError)
-	}
-}
-
-// travelling returns the properties of a publish that go with it to its
-// receivers (MQTT 5, 3.3.2.3), nil if there are none.
-func travelling(p packets.Properties) *packets.Properties {
-	t := packets.Properties{
-		PayloadFormat:         p.PayloadFormat,
-		PayloadFormatFlag:     p.PayloadFormatFlag,
-		MessageExpiryInterval: p.MessageExpiryInterval,
-		ContentType:           p.ContentType,
-		ResponseTopic:         p.ResponseTopic,
-		CorrelationData:       p.CorrelationData,
-		User:                  p.User,
-	}
-	if !t.PayloadFormatFlag && t.MessageExpiryInterval == 0 && t.ContentType == "" && t.ResponseTopic == "" && t.CorrelationData == nil && t.User == nil {
-		return nil
-	}
-	return &t
 }
 
 // subscribe makes the subscriptions of a SUBSCRIBE.

@@ -2,8 +2,9 @@
 // what a peer says reaches another. It embeds mochi-mqtt, and is the only
 // package that knows it.
 //
-//	MQTT client --guard--> mochi --hook--> Session.publish --> room --> peer's Session --+--> guard --> MQTT client
-//	other doors ----------- Connect -----> Session.Publish -/                            +--> inbox of the door
+//	                      +-- SUBSCRIBE, QoS 2, ... --> mochi --hook--+
+//	MQTT client --guard---+-- PUBLISH of QoS 0 and 1 -----------------+--> Session.publish --> room --> peer's Session --+--> guard --> MQTT client
+//	other doors -- Connect -----> Session.Publish ----------------------------------------------/                        +--> inbox of the door
 //
 // A [Broker] owns the rooms, by name. A room owns its peers and members, under
 // one lock, and everything that happens in a room happens under it, in order:
@@ -16,12 +17,24 @@
 //
 // # What is asked of mochi, and what is not
 //
-// mochi reads and writes packets, answers CONNECT, SUBSCRIBE, PUBLISH and PING,
-// and keeps the QoS 2 state of what clients send. Its topic index, retained
-// messages, sessions, wills, listeners, event loop and outgoing queues are not
-// used: rooms are a map, presence is the room's, and each client numbers its own
-// outgoing messages. Package guard stands before it, since mochi 2.7.9 can be
-// crashed, stalled and filled by what a client sends. What is wrong with it, what
-// stands in front of each fault, and the test that shows it, is listed at the top
-// of faults_test.go.
+// mochi reads and answers CONNECT, SUBSCRIBE, UNSUBSCRIBE and what belongs to QoS
+// 2, whose state it keeps for what clients send, and writes every packet that says
+// something in words. Each of these is handed to it by the connection's one
+// goroutine (client.converse), whole, and answered when that returns.
+//
+// Messages pass it by: a PUBLISH of QoS 0 or 1, its PUBACK, PINGREQ and every
+// PUBLISH to a client are read and written here (incoming.go, publication.go,
+// outgoing.go), since the guard has taken such a packet apart already, and mochi's
+// way cost more than the room's: it copies a packet twice, hands a kilobyte by
+// value from function to function, and keeps each message in a map until it is
+// acknowledged. That was half of the time of a message, and most of an idle
+// connection's memory was the stacks and buffers of the two goroutines that mochi
+// starts for each.
+//
+// Not used are its loops, clients, topic index, retained messages, sessions, wills,
+// listeners, events and outgoing queues: rooms are a map, presence is the room's,
+// and each client numbers its own outgoing messages. Package guard stands before
+// it, since mochi 2.7.9 can be crashed, stalled and filled by what a client sends.
+// What is wrong with it, what stands in front of each fault, and the test that
+// shows it, is listed at the top of faults_test.go.
 package broker

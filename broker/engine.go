@@ -24,8 +24,8 @@ const (
 
 // newEngine makes the mochi server that speaks MQTT with clients. It is neither
 // served nor closed, since that only starts and ends what is not used of it (its
-// listeners, $SYS topics and expiry): connections come by EstablishConnection
-// and are closed by their owner.
+// listeners, $SYS topics and expiry), and knows no client, whose owner hands it
+// one packet after the other.
 func newEngine(b *Broker) (*mqtt.Server, error) {
 	can := mqtt.NewDefaultServerCapabilities()
 	can.MaximumClientWritesPending = 1 // unused; by default it is 64 KiB for each client
@@ -34,7 +34,7 @@ func newEngine(b *Broker) (*mqtt.Server, error) {
 	can.Compatibilities.NoInheritedPropertiesOnAck = true
 	server := mqtt.New(&mqtt.Options{
 		Capabilities:            can,
-		ClientNetReadBufferSize: 1024,
+		ClientNetReadBufferSize: 16,                            // of a packet that is there; the least there can be
 		Logger:                  slog.New(slog.DiscardHandler), // it prints whole packets, passwords among them
 	})
 	// Exactly one hook: of several, each could only widen what another allows.
@@ -51,34 +51,21 @@ func (h *hook) ID() string { return "beckon" }
 
 func (h *hook) Provides(event byte) bool {
 	switch event {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnAuthPacket, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode,
-		mqtt.OnPacketProcessed, mqtt.OnSubscribe, mqtt.OnUnsubscribe, mqtt.OnPublish, mqtt.OnPublished:
+	case mqtt.OnAuthPacket, mqtt.OnACLCheck, mqtt.OnPacketEncode, mqtt.OnPacketProcessed,
+		mqtt.OnSubscribe, mqtt.OnUnsubscribe, mqtt.OnPublish, mqtt.OnPublished:
 		return true
 	}
 	return false
 }
 
-// OnConnect decides about a CONNECT. When it returns an error mochi closes the
-// connection; the CONNACK that says why is sent here.
-func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	c := cl.Net.Conn.(*client)
-	if err := h.admit(c, cl, pk); err != nil {
-		code := connackCode(err)
-		h.broker.Logger.Warn("refused", "conn", c.RemoteAddr().String(), "via", viaMQTT, "code", int(topics.AsError(err).Code), "why", err.Error())
-		code.Reason = topics.AsError(err).Message
-		_ = h.broker.engine.SendConnack(cl, code, false, nil)
-		return err
-	}
-	return nil
-}
-
-func (h *hook) admit(c *client, cl *mqtt.Client, pk packets.Packet) error {
+// admit decides about a CONNECT.
+func (c *client) admit(mochi *mqtt.Client, pk packets.Packet) error {
 	if pk.Properties.AuthenticationMethod != "" {
 		return errAuthMethod
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), h.broker.Handshake)
+	ctx, cancel := context.WithTimeout(context.Background(), c.broker.Handshake)
 	defer cancel()
-	id, err := h.broker.Authenticate(ctx, topics.Credentials{
+	id, err := c.broker.Authenticate(ctx, topics.Credentials{
 		Username: string(pk.Connect.Username),
 		Password: string(pk.Connect.Password),
 		Name:     pk.Connect.ClientIdentifier,
@@ -93,43 +80,42 @@ func (h *hook) admit(c *client, cl *mqtt.Client, pk packets.Packet) error {
 	}
 	var will *message
 	if pk.Connect.WillFlag {
-		if will, err = h.will(id, pk); err != nil {
+		if will, err = c.broker.willOf(id, pk); err != nil {
 			return err
 		}
 	}
-	if c.session, err = h.broker.newSession(id, viaMQTT, c, will); err != nil {
+	if c.session, err = c.broker.newSession(id, viaMQTT, c, will); err != nil {
 		return err
 	}
-	h.broker.outside.keepWill(c.session)
-	// mochi would publish the will itself, unchecked, and resume sessions by
-	// the client's id, whoever it is: it gets neither.
-	cl.Properties.Will = mqtt.Will{}
-	c.id = id.Name + " " + c.session.name
-	cl.ID = c.id
-	cl.Properties.Clean = true
-	cl.Properties.Props.SessionExpiryInterval = 0
-	cl.Properties.Props.TopicAliasMaximum = 0
-	cl.State.Keepalive = min(max(pk.Connect.Keepalive, minKeepAlive), maxKeepAlive)
+	c.broker.outside.keepWill(c.session)
+	// mochi would publish the will itself, unchecked, and keep the session.
+	mochi.Properties.Will = mqtt.Will{}
+	mochi.ID = id.Name + " " + c.session.name
+	mochi.Properties.Clean = true
+	mochi.Properties.Props.SessionExpiryInterval = 0
+	mochi.Properties.Props.TopicAliasMaximum = 0
+	mochi.State.Keepalive = min(max(pk.Connect.Keepalive, minKeepAlive), maxKeepAlive)
 	if pk.Connect.Keepalive == 0 {
-		cl.State.Keepalive = defaultKeepAlive
+		mochi.State.Keepalive = defaultKeepAlive
 	}
-	cl.State.ServerKeepalive = cl.State.Keepalive != pk.Connect.Keepalive
+	mochi.State.ServerKeepalive = mochi.State.Keepalive != pk.Connect.Keepalive
 	c.askedExpiry = pk.Properties.SessionExpiryInterval != 0
 	if n := int(pk.Properties.ReceiveMaximum); n > 0 {
 		c.window = min(n, c.window)
 	}
+	c.stayAlive(mochi.State.Keepalive)
 	c.Admit()
-	h.broker.Logger.Debug("connected", "conn", c.session.name, "peer", id.Name, "via", viaMQTT, "remote", c.RemoteAddr().String(), "version", c.Version())
+	c.broker.Logger.Debug("connected", "conn", c.session.name, "peer", id.Name, "via", viaMQTT, "remote", c.RemoteAddr().String(), "version", c.Version())
 	return nil
 }
 
-// will checks a last will like the publish that it will be.
-func (h *hook) will(id topics.Identity, pk packets.Packet) (*message, error) {
+// willOf checks a last will like the publish that it will be.
+func (b *Broker) willOf(id topics.Identity, pk packets.Packet) (*message, error) {
 	topic, payload := pk.Connect.WillTopic, pk.Connect.WillPayload
 	if bytes.Equal(payload, emptyWill) {
 		payload = nil
 	}
-	a, err := h.broker.Root.Parse(topic)
+	a, err := b.Root.Parse(topic)
 	isOutside := errors.Is(err, topics.ErrOutside)
 	switch {
 	case isOutside && !id.MayPublishOutside(topic):
@@ -146,8 +132,8 @@ func (h *hook) will(id topics.Identity, pk packets.Packet) (*message, error) {
 		properties: travelling(pk.Connect.WillProperties),
 	}
 	switch {
-	case len(payload) > h.broker.MaxMessage:
-		return nil, topics.Errorf(topics.TooLarge, "the last will has %d bytes, the limit is %d", len(payload), h.broker.MaxMessage)
+	case len(payload) > b.MaxMessage:
+		return nil, topics.Errorf(topics.TooLarge, "the last will has %d bytes, the limit is %d", len(payload), b.MaxMessage)
 	case isOutside:
 		m.retained, err = pk.Connect.WillRetain, nil
 	case a.Kind == topics.Presence:
@@ -158,15 +144,6 @@ func (h *hook) will(id topics.Identity, pk packets.Packet) (*message, error) {
 		m.Message, err = topics.CheckMessage(payload, a)
 	}
 	return m, err
-}
-
-// OnConnectAuthenticate is asked after OnConnect, which has decided.
-func (h *hook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
-
-// OnSessionEstablished is told that the CONNACK has been written: only now may
-// anything else be.
-func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
-	cl.Net.Conn.(*client).mochi.Store(cl)
 }
 
 // OnAuthPacket refuses enhanced authentication (MQTT 5, 4.12): there is none.
@@ -180,24 +157,7 @@ func (h *hook) OnAuthPacket(_ *mqtt.Client, pk packets.Packet) (packets.Packet, 
 // writes into the SUBACK what became of it.
 func (h *hook) OnACLCheck(_ *mqtt.Client, _ string, write bool) bool { return write }
 
-// OnPacketRead hides from mochi what it would refuse before a hook is asked: a
-// publish to $SYS, which it drops without an acknowledgement, and a last will
-// that is empty, which is how a peer leaves.
-func (h *hook) OnPacketRead(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	switch pk.FixedHeader.Type {
-	case packets.Publish:
-		if strings.HasPrefix(pk.TopicName, "$") {
-			pk.TopicName = hidden + pk.TopicName
-		}
-	case packets.Connect:
-		if pk.Connect.WillFlag && len(pk.Connect.WillPayload) == 0 {
-			pk.Connect.WillPayload = emptyWill
-		}
-	}
-	return pk, nil
-}
-
-// hidden goes before a topic that mochi is not to see; client.publish takes it
+// hidden goes before a topic that mochi is not to see; OnPublish takes it
 // away again.
 const hidden = "?"
 
@@ -205,17 +165,21 @@ const hidden = "?"
 // mistaken for it.
 var emptyWill = []byte{0}
 
-// OnPublish hands a publish to the room. mochi acknowledges it, and is told not
-// to deliver it.
+// OnPublish hands a publish of QoS 2 to the room. mochi acknowledges it, and is
+// told not to deliver it.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	c := cl.Net.Conn.(*client)
-	c.publish(pk)
-	if c.refused != nil && pk.FixedHeader.Qos == 1 && c.Version() >= 5 && c.refused.err.Code.MQTT() < packets.ErrUnspecifiedError.Code {
-		// mochi leaves out a reason code below 0x80 unless properties follow it,
-		// for which the client may have no room or use. This one is written here.
-		_, _ = c.Write([]byte{packets.Puback << 4, 3, byte(pk.PacketID >> 8), byte(pk.PacketID), c.refused.err.Code.MQTT()})
-		return pk, packets.ErrRejectPacket
+	topic := pk.TopicName
+	if strings.HasPrefix(topic, hidden+"$") {
+		topic = topic[len(hidden):]
 	}
+	c.refused = c.publish(&message{
+		Delivery:   topics.Delivery{Payload: pk.Payload},
+		topic:      topic,
+		qos:        pk.FixedHeader.Qos,
+		retained:   pk.FixedHeader.Retain,
+		properties: travelling(pk.Properties),
+	})
 	return pk, packets.CodeSuccessIgnore
 }
 
@@ -223,7 +187,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 // sends no PUBREL then (MQTT 5, 4.3.3), for which mochi would wait.
 func (h *hook) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 	c := cl.Net.Conn.(*client)
-	if pk.FixedHeader.Qos == 2 && c.refused != nil && c.Version() >= 5 && c.refused.err.Code.MQTT() >= packets.ErrUnspecifiedError.Code {
+	if c.refused != nil && c.Version() >= 5 && c.refused.Code.MQTT() >= packets.ErrUnspecifiedError.Code {
 		cl.State.Inflight.Delete(pk.PacketID)
 		cl.State.Inflight.IncreaseReceiveQuota()
 	}
@@ -270,10 +234,10 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		if c.askedExpiry { // MQTT 5, 3.2.2.3.2: the session ends with the connection
 			pk.Properties.SessionExpiryIntervalFlag = true
 		}
-	case packets.Puback, packets.Pubrec:
-		if c.refused != nil && c.refused.id == pk.PacketID {
-			pk.ReasonCode = c.refused.err.Code.MQTT()
-			pk.Properties.ReasonString = c.refused.err.Message
+	case packets.Pubrec:
+		if c.refused != nil {
+			pk.ReasonCode = c.refused.Code.MQTT()
+			pk.Properties.ReasonString = c.refused.Message
 		}
 	case packets.Suback:
 		pk.ReasonCodes = append([]byte(nil), c.acks...)

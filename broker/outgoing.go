@@ -20,11 +20,11 @@ const sendWindow = 1024
 type outgoing struct {
 	m    *message
 	how  reception
-	at   time.Time
-	turn uint64 // the order in which they came
+	at   time.Time // when it came; zero for what does not expire
+	turn uint64    // the order in which they came
+	end  uint64    // where it ends in the stream of the guard, of QoS 0
+	id   uint16    // packet identifier, of QoS 1 and 2
 	step step
-	end  uint64 // where it ends in the stream of the guard
-	back bool   // it was taken back: the next connection has it
 }
 
 // step is what an outgoing message waits for.
@@ -50,9 +50,12 @@ func (c *client) deliver(m *message, how reception) error {
 		m.topic = c.broker.Root.Topic(m.Address)
 	}
 	c.count++
-	out := &outgoing{m: m, how: how, at: time.Now(), turn: c.count}
-	if len(c.waiting) == 0 && c.may(out) {
-		if err := c.write(out); err != errFull || !out.snapshot() {
+	out := outgoing{m: m, how: how, turn: c.count}
+	if m.properties != nil && m.properties.MessageExpiryInterval > 0 {
+		out.at = time.Now()
+	}
+	if c.waiting.empty() && c.may(&out) {
+		if err := c.write(&out); err != errFull || !out.snapshot() {
 			return err
 		}
 	}
@@ -60,7 +63,7 @@ func (c *client) deliver(m *message, how reception) error {
 		return errFull
 	}
 	c.holds(out.size())
-	c.waiting = append(c.waiting, out)
+	c.waiting.push(out)
 	return nil
 }
 
@@ -85,7 +88,7 @@ func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
 
 // may reports whether out can be written now.
 func (c *client) may(out *outgoing) bool {
-	return !c.corked && (out.qos() == 0 || len(c.inFlight) < c.window)
+	return !c.corked && (out.qos() == 0 || len(c.inFlight.items()) < c.window)
 }
 
 // resume is called by the guard when its queue has room again.
@@ -98,89 +101,73 @@ func (c *client) resume() {
 // pump writes what waits, as far as it may and there is room; the guard calls
 // again when there is more. c.mu is held.
 func (c *client) pump() {
-	for len(c.waiting) > 0 && c.may(c.waiting[0]) {
-		out := c.waiting[0]
-		if c.write(out) == errFull {
+	for !c.waiting.empty() && c.may(&c.waiting.items()[0]) {
+		out := c.waiting.items()[0]
+		if c.write(&out) == errFull {
 			return
 		}
-		c.waiting[0] = nil
-		c.waiting = c.waiting[1:]
+		c.waiting.remove(0)
 		c.holds(-out.size())
-	}
-	if len(c.waiting) == 0 {
-		c.waiting = nil
 	}
 }
 
 // write writes a PUBLISH. c.mu is held.
 func (c *client) write(out *outgoing) error {
-	m, mochi := out.m, c.mochi.Load()
-	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: out.qos(), Retain: out.how.retain && m.retained},
-		TopicName:   m.topic,
-		Payload:     m.Payload,
+	m := out.m
+	if out.qos() > 0 {
+		c.number(out)
 	}
-	if m.properties != nil {
-		pk.Properties = *m.properties
-		if expiry := int64(m.properties.MessageExpiryInterval); expiry > 0 { // MQTT 5, 3.3.2.3.3
-			pk.Properties.MessageExpiryInterval = uint32(max(1, expiry-int64(time.Since(out.at)/time.Second)))
-		}
+	var space [headSpace]byte
+	head := appendPublish(space[:0], c.Version(), out)
+	if size := len(head) + len(m.Payload); c.largest > 0 && uint64(size) > uint64(c.largest) { // [MQTT-3.1.2-24]
+		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
+			len(m.Payload), c.session.peer, c.largest)
 	}
-	pk.Properties.SubscriptionIdentifier = out.how.ids
-	if pk.FixedHeader.Qos > 0 {
-		pk.PacketID = c.number(out)
-	}
-	err := mochi.WritePacket(pk)
-	if err == nil {
-		if pk.PacketID == 0 {
-			c.remember(out)
-		}
-		return nil
-	}
-	delete(c.inFlight, pk.PacketID)
-	switch {
+	switch err := c.Send(head, m.Payload); {
 	case errors.Is(err, guard.ErrQueueFull):
 		return errFull
-	case errors.Is(err, packets.ErrPacketTooLarge):
-		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
-			len(m.Payload), c.session.peer, mochi.Properties.Props.MaximumPacketSize)
-	default:
+	case err != nil:
 		return errClosed
 	}
+	if out.qos() > 0 {
+		c.lastID = out.id
+		c.inFlight.push(*out)
+	} else {
+		c.remember(out)
+	}
+	return nil
 }
 
 // number gives out the next packet identifier that is free. The window is smaller
 // than the space of identifiers, so there is one.
-func (c *client) number(out *outgoing) uint16 {
-	if c.inFlight == nil {
-		c.inFlight = make(map[uint16]*outgoing)
-	}
-	for {
-		c.lastID++
-		if _, taken := c.inFlight[c.lastID]; c.lastID != 0 && !taken {
-			break
-		}
+func (c *client) number(out *outgoing) {
+	out.id = c.lastID + 1
+	for out.id == 0 || c.sent(out.id) >= 0 {
+		out.id++
 	}
 	out.step = awaitPuback
 	if out.qos() == 2 {
 		out.step = awaitPubrec
 	}
-	c.inFlight[c.lastID] = out
-	return c.lastID
+}
+
+// sent is the place of an unacknowledged message in inFlight, -1 if there is none
+// of that identifier. It is most often the first.
+func (c *client) sent(id uint16) int {
+	return slices.IndexFunc(c.inFlight.items(), func(out outgoing) bool { return out.id == id })
 }
 
 // remember keeps a message of QoS 0 until the guard has handed it to the socket.
 func (c *client) remember(out *outgoing) {
 	written := c.Written()
-	for len(c.queued) > 0 && c.queued[0].end <= written {
-		c.queued[0] = nil
-		c.queued = c.queued[1:]
+	for !c.queued.empty() && c.queued.items()[0].end <= written {
+		c.queued.remove(0)
 	}
 	if out.m.Kind != topics.Direct {
 		return // nobody is told of the others
 	}
 	out.end = c.Queued()
-	c.queued = append(c.queued, out)
+	c.queued.push(*out)
 }
 
 // undelivered takes back what was said to the client in a room and did not leave,
@@ -188,28 +175,28 @@ func (c *client) remember(out *outgoing) {
 func (c *client) undelivered(room string) []*message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var back []*outgoing
-	take := func(out *outgoing) bool {
-		if out.back || out.m.Room != room || out.m.Dst != c.session.peer || !out.m.lasting() {
+	var back []outgoing
+	take := func(out outgoing) bool {
+		if out.m.Room != room || out.m.Dst != c.session.peer || !out.m.lasting() {
 			return false
 		}
 		out.back = true
 		back = append(back, out)
 		return true
 	}
-	for _, out := range c.inFlight {
+	for _, out := range c.inFlight.items() {
 		if out.step != awaitPubcomp && take(out) { // of the others, PUBREC has come
 			out.m.handed = true
 		}
 	}
 	written := c.Written()
-	for _, out := range c.queued {
+	for _, out := range c.queued.items() {
 		if out.end > written {
 			take(out)
 		}
 	}
-	c.waiting = slices.DeleteFunc(c.waiting, take)
-	slices.SortFunc(back, func(a, b *outgoing) int { return cmp.Compare(a.turn, b.turn) })
+	c.waiting.removeAll(take)
+	slices.SortFunc(back, func(a, b outgoing) int { return cmp.Compare(a.turn, b.turn) })
 	messages := make([]*message, len(back))
 	for i, out := range back {
 		messages[i] = out.m
@@ -224,24 +211,23 @@ func (c *client) acknowledged(ack guard.Ack) (awaited bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := c.inFlight[ack.ID]
-	now := awaitTurn
-	if out != nil {
-		now = out.step
+	i, now := c.sent(ack.ID), awaitTurn
+	if i >= 0 {
+		now = c.inFlight.items()[i].step
 	}
 	switch {
 	case ack.Type == packets.Puback && now == awaitPuback,
 		ack.Type == packets.Pubcomp && now == awaitPubcomp,
 		ack.Type == packets.Pubrec && now == awaitPubrec && ack.Reason >= packets.ErrUnspecifiedError.Code:
-		delete(c.inFlight, ack.ID)
+		c.inFlight.remove(i)
 	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
-		out.step = awaitPubcomp
+		c.inFlight.items()[i].step = awaitPubcomp
 		c.release(ack.ID, packets.CodeSuccess)
-	case ack.Type == packets.Pubrec && out == nil && ack.Reason < packets.ErrUnspecifiedError.Code:
+	case ack.Type == packets.Pubrec && i < 0 && ack.Reason < packets.ErrUnspecifiedError.Code:
 		c.release(ack.ID, packets.ErrPacketIdentifierNotFound)
 	}
 	c.pump()
-	return out != nil
+	return i >= 0
 }
 
 // release answers a PUBREC that did not refuse the message [MQTT-4.3.3-4].

@@ -322,7 +322,7 @@ func (s *server) acknowledged(t *testing.T) {
 	waitFor(t, "the acknowledgements", func() bool {
 		for _, c := range s.everyone() {
 			c.mu.Lock()
-			n := len(c.inFlight)
+			n := len(c.inFlight.items())
 			c.mu.Unlock()
 			if n > 0 {
 				return false

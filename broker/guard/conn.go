@@ -20,7 +20,7 @@ type Conn struct {
 	version  atomic.Uint32
 	admitted atomic.Bool
 
-	reading sync.Mutex // held by Read
+	reading sync.Mutex // held by Next
 	in      stream
 	early   int  // bytes read before Admit
 	begun   bool // a packet has begun and its deadline is set
@@ -40,9 +40,9 @@ type Conn struct {
 }
 
 // New guards c, whose handshake begins now. onAck is given the PUBACK, PUBREC
-// and PUBCOMP of the client, which Read leaves out, and says whether it was
-// awaited. It is called by Read, in the order of the stream; it must not block,
-// and not call Read. nil drops them.
+// and PUBCOMP of the client, which Next leaves out, and says whether it was
+// awaited. It is called by Next, in the order of the stream; it must not block,
+// and not call Next. nil drops them.
 //
 // The Conn starts no goroutine and reads nothing by itself. It must be closed.
 func New(c net.Conn, l Limits, onAck func(Ack) (awaited bool)) *Conn {
@@ -50,13 +50,13 @@ func New(c net.Conn, l Limits, onAck func(Ack) (awaited bool)) *Conn {
 	g := &Conn{conn: c, limits: l, done: make(chan struct{}), halt: make(chan struct{}), pace: newPace(l.Packets), handshake: time.Now().Add(l.Handshake)}
 	g.in = stream{checker: checker{limits: l}, onAck: onAck}
 	g.out = queue{conn: c, limit: l.Queue, all: l.Queued, wait: l.Write, last: g.finish}
-	_ = c.SetReadDeadline(g.handshake) // a connection that fails here fails again in Read
+	_ = c.SetReadDeadline(g.handshake) // a connection that fails here fails again in Next
 	return g
 }
 
 // Admit says that the client's CONNECT was accepted: the later limits hold from
 // now on, and the deadlines that the owner sets, or has set, instead of the
-// handshake's. To be called before the owner's next Read.
+// handshake's. To be called before the next packet is asked for.
 func (c *Conn) Admit() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +64,7 @@ func (c *Conn) Admit() {
 	if !c.packet.IsZero() { // the wait was not the client's
 		c.packet = time.Now().Add(c.limits.Handshake)
 	}
-	_ = c.setReadDeadline() // it fails on a socket that has ended, which Read will find
+	_ = c.setReadDeadline() // it fails on a socket that has ended, which Next will find
 }
 
 // Version is the protocol level of the client: 3, 4, 5, or 0 before CONNECT.
@@ -88,7 +88,7 @@ func (c *Conn) Err() error {
 }
 
 // Done is closed when the connection has ended, its socket is closed and no
-// goroutine of the Conn is left but the one that was in Read.
+// goroutine of the Conn is left but the one that was in Next.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // Queued is the length of the stream that Write has accepted since New, and
@@ -105,81 +105,72 @@ func (c *Conn) Written() uint64 {
 	return n
 }
 
-// Read hands on packets that are whole and obey the standard and the limits,
-// without the acknowledgements; before Admit one packet at a time. A packet
-// longer than p comes in several Reads. After DISCONNECT it says [io.EOF],
-// whatever follows.
+// Next is the next packet of the client, whole, that obeys the standard and the
+// limits. It leaves the acknowledgements out. The packet is good until the next
+// call. After DISCONNECT it says [io.EOF], whatever follows.
 //
 // An error is final. A [*Violation] and a passed deadline end the connection.
-func (c *Conn) Read(p []byte) (int, error) {
+func (c *Conn) Next() ([]byte, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	if len(p) == 0 {
-		return 0, nil
-	}
 	for {
 		if err := c.over(); err != nil {
 			c.in.free()
-			return 0, err
+			return nil, err
 		}
-		if n := c.in.hand(p); n > 0 {
-			return n, nil
+		packet, bad := c.in.next(c.limit())
+		if bad != nil {
+			return nil, c.refuse(bad)
+		}
+		if packet != nil {
+			c.note(packet[0] >> 4)
+			return packet, nil
 		}
 		if c.in.left {
-			return 0, io.EOF
+			return nil, io.EOF
 		}
-		some, bad := c.in.sift(c.limit(), !c.admitted.Load())
-		if bad != nil {
-			return 0, c.refuse(bad)
-		}
-		c.came(some, c.in.good > 0)
-		if some {
-			continue
-		}
-		n, err := c.receive(p)
-		if n > 0 || err != nil {
-			return n, err
+		c.came()
+		if err := c.receive(); err != nil {
+			return nil, err
 		}
 	}
 }
 
-// receive reads from the socket once: into p, if that is a fair size and
-// nothing has to be put together first, so that whole packets are not copied.
-func (c *Conn) receive(p []byte) (int, error) {
+// note notes what others ask about the client.
+func (c *Conn) note(kind byte) {
+	switch kind {
+	case connect:
+		c.version.Store(uint32(c.in.version))
+	case disconnect:
+		c.mu.Lock()
+		c.left, c.reason = c.in.left, c.in.reason
+		c.mu.Unlock()
+	}
+}
+
+// receive reads from the socket once.
+func (c *Conn) receive() error {
 	if bad := c.slow(); bad != nil {
-		return 0, c.refuse(bad)
+		return c.refuse(bad)
 	}
-	direct := c.in.rest == nil && len(p) >= 512
-	if !direct {
-		p = c.in.room()
-	}
+	p := c.in.room()
 	admitted := c.admitted.Load()
 	if !admitted {
 		left := c.limits.Unauthenticated - c.early
 		if left <= 0 {
-			return 0, c.refuse(violation(tooLarge, "more than %d bytes before CONNECT was accepted", c.limits.Unauthenticated))
+			return c.refuse(violation(tooLarge, "more than %d bytes before CONNECT was accepted", c.limits.Unauthenticated))
 		}
 		p = p[:min(len(p), left)]
 	}
 	n, err := c.conn.Read(p)
+	c.in.arrived(n)
 	if !admitted {
 		c.early += n
 	}
-	switch {
-	case n > 0 && direct:
-		keep, some, bad := c.in.siftInto(p[:n], c.limit(), !c.admitted.Load())
-		if bad != nil {
-			return 0, c.refuse(bad)
-		}
-		c.came(some, keep > 0)
-		return keep, nil
-	case n > 0:
-		c.in.arrived(n)
-		return 0, nil
-	case err != nil:
-		return 0, c.lost(err)
+	if n == 0 && err != nil {
+		return c.lost(err)
 	}
-	return 0, nil
+	return nil
 }
 
 func (c *Conn) limit() int {
@@ -189,31 +180,33 @@ func (c *Conn) limit() int {
 	return c.limits.Unauthenticated
 }
 
-// came notes what has just come: whether whole packets did, and whether any of
-// them is handed on, upon which the owner sets the next deadline itself. For
-// acknowledgements it cannot, and they prove as well that the client lives
-// [MQTT-3.1.2-22].
-func (c *Conn) came(some, handed bool) {
-	begun := c.in.begun()
-	if some {
-		c.version.Store(uint32(c.in.version))
-	}
-	if !c.in.left && begun == c.begun && (!some || handed && !begun) {
+// came sets the deadlines anew, since whole packets came, which prove that the
+// client lives [MQTT-3.1.2-22], or one has begun. To set one costs; what comes
+// within a sixteenth of the keep-alive after what set it last does not.
+func (c *Conn) came() {
+	some, begun := c.in.some, c.in.begun()
+	if !some && begun == c.begun {
 		return
 	}
-	c.begun = begun
+	c.in.some = false
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.left, c.reason = c.in.left, c.in.reason
 	now := time.Now()
-	if some && !c.keepAlive.IsZero() {
-		c.keepAlive = now.Add(c.period)
+	next := now.Add(c.period)
+	alive := some && !c.keepAlive.IsZero() && next.Sub(c.keepAlive) > c.period/16
+	if alive {
+		c.keepAlive = next
 	}
-	c.packet = time.Time{}
+	if begun || c.begun {
+		c.packet = time.Time{}
+	}
 	if begun {
 		c.packet = now.Add(c.limits.Handshake)
 	}
-	_ = c.setReadDeadline()
+	if alive || begun || c.begun {
+		_ = c.setReadDeadline()
+	}
+	c.begun = begun
 }
 
 // lost ends the stream for what the socket said.
@@ -264,7 +257,15 @@ func (c *Conn) OnRoom(f func()) { c.out.room = f }
 
 // Write takes p whole, or not at all with [ErrQueueFull], and never waits. It
 // has not left yet: see [Conn.Queued].
-func (c *Conn) Write(p []byte) (int, error) { return c.out.add(p) }
+func (c *Conn) Write(p []byte) (int, error) {
+	if err := c.out.add(p, nil); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Send writes a packet that is in two parts, like Write.
+func (c *Conn) Send(head, body []byte) error { return c.out.add(head, body) }
 
 // LocalAddr is that of the guarded connection.
 func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }

@@ -57,7 +57,7 @@ func TestLittleIsTakenBeforeAdmit(t *testing.T) {
 		big := append(assemble(t, `30 80A003 "a"`), make([]byte, 53248-3)...)
 		go p.client.Write(big)
 		got := make([]byte, len(big))
-		if _, err := io.ReadFull(p.Conn, got); err != nil || !bytes.Equal(got, big) {
+		if _, err := io.ReadFull(p, got); err != nil || !bytes.Equal(got, big) {
 			t.Error(err)
 		}
 	})

@@ -8,7 +8,7 @@ import (
 
 // SetDeadline sets the read deadline: writes have their own. The deadline of
 // the handshake and of a packet that has begun hold besides; the earliest counts.
-// Acknowledgements put it off by as much as it was ahead when it was set.
+// What comes puts it off by as much as it was ahead when it was set.
 func (c *Conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
 // SetReadDeadline is explained at [Conn.SetDeadline].

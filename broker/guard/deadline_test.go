@@ -101,7 +101,7 @@ func TestPacketsThatFollowEachOtherEachHaveTheirTime(t *testing.T) {
 				time.Sleep(3 * time.Second)
 			}
 		}()
-		if _, err := io.ReadFull(p.Conn, make([]byte, len(b))); err != nil {
+		if _, err := io.ReadFull(p, make([]byte, len(b))); err != nil {
 			t.Error(err)
 		}
 		p.end()

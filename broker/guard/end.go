@@ -11,7 +11,7 @@ const linger = time.Second
 // longestDrain bounds, in bytes, what is read and thrown away at the end.
 const longestDrain = 1 << 20
 
-// Close ends the connection and returns at once. Read and Write fail from now
+// Close ends the connection and returns at once. Next and Write fail from now
 // on. What was accepted still leaves, then the client gets to read it before
 // the socket closes, all of it within a second; see [Conn.Done].
 func (c *Conn) Close() error {
@@ -35,7 +35,7 @@ func (c *Conn) end(err error, words []byte) {
 func (c *Conn) stop(err error) {
 	c.ended, c.err = true, err
 	close(c.halt)
-	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // wakes Read
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // wakes Next
 }
 
 // finish is the last act of the queue's last writer.
@@ -71,7 +71,7 @@ func (c *Conn) drain() {
 	if !ok || half.CloseWrite() != nil {
 		return
 	}
-	c.reading.Lock() // Read has been woken, and will not read again
+	c.reading.Lock() // Next has been woken, and will not read again
 	defer c.reading.Unlock()
 	if c.conn.SetReadDeadline(time.Time{}) != nil {
 		return

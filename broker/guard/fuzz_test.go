@@ -39,7 +39,7 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 // replay is what the guard hands on of the pieces, when it is read into spaces
 // of the sizes that window says. CONNECT is accepted.
 func replay(pieces [][]byte, window func() int) (out []byte, err error) {
-	c := New(&script{pieces: slices.Clone(pieces)}, Limits{}, nil)
+	c := &reader{Conn: New(&script{pieces: slices.Clone(pieces)}, Limits{}, nil)}
 	for err == nil {
 		var n int
 		p := make([]byte, window())

@@ -14,9 +14,26 @@ const (
 	connect5 = c5 + `02 003C [] "cam";`
 )
 
+// reader hands on the packets of a Conn as a stream.
+type reader struct {
+	*Conn
+	rest []byte // of a packet
+}
+
+func (r *reader) Read(p []byte) (n int, err error) {
+	if len(r.rest) == 0 {
+		if r.rest, err = r.Next(); err != nil {
+			return 0, err
+		}
+	}
+	n = copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
 // peer is a Conn with its client at the other end.
 type peer struct {
-	*Conn
+	*reader
 	t      testing.TB
 	client net.Conn
 	acks   []Ack
@@ -53,10 +70,10 @@ func tcp(t testing.TB) (server, client net.Conn) {
 
 func guarded(t testing.TB, server, client net.Conn, l Limits) *peer {
 	p := &peer{t: t, client: client}
-	p.Conn = New(server, l, func(a Ack) bool {
+	p.reader = &reader{Conn: New(server, l, func(a Ack) bool {
 		p.acks = append(p.acks, a)
 		return true
-	})
+	})}
 	t.Cleanup(func() { // in a bubble it must have ended before
 		p.Close()
 		client.Close()
@@ -83,7 +100,7 @@ func (p *peer) expect(line string) {
 	p.t.Helper()
 	want := assemble(p.t, line)
 	got := make([]byte, len(want))
-	if _, err := io.ReadFull(p.Conn, got); err != nil || !bytes.Equal(got, want) {
+	if _, err := io.ReadFull(p, got); err != nil || !bytes.Equal(got, want) {
 		p.t.Fatalf("read % X, %v, want % X", got, err, want)
 	}
 }
@@ -100,7 +117,7 @@ func (p *peer) join(connect string) *peer {
 // refused reads until the guard ends the connection, for that reason.
 func (p *peer) refused(reason byte) *Violation {
 	p.t.Helper()
-	_, err := io.Copy(io.Discard, struct{ io.Reader }{p.Conn})
+	_, err := io.Copy(io.Discard, struct{ io.Reader }{p})
 	var v *Violation
 	if !errors.As(err, &v) || v.Reason != reason {
 		p.t.Fatalf("ended with %v, want reason 0x%02X", err, reason)

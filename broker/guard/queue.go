@@ -15,12 +15,13 @@ const longestWrite = 32 << 10
 // queue is what waits to be written to a connection. It has a goroutine only
 // while something does.
 type queue struct {
-	conn  net.Conn
-	limit int
-	all   *atomic.Int64 // bytes that wait in every queue
-	wait  time.Duration
-	last  func(error) // the writer's last act, once: nil when all has left
-	room  func()      // told when there is room again after the queue was full; may be nil
+	conn     net.Conn
+	limit    int
+	all      *atomic.Int64 // bytes that wait in every queue
+	wait     time.Duration
+	last     func(error) // the writer's last act, once: nil when all has left
+	deadline time.Time   // of the socket's writes; the writer's
+	room     func()      // told when there is room again after the queue was full; may be nil
 
 	mu       sync.Mutex
 	waiting  *buffer // nil when nothing waits
@@ -31,19 +32,19 @@ type queue struct {
 	closed   bool
 }
 
-// add takes p whole or not at all.
-func (q *queue) add(p []byte) (int, error) {
+// add takes both parts of a packet or nothing.
+func (q *queue) add(head, body []byte) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return 0, net.ErrClosed
+		return net.ErrClosed
 	}
-	if len(p) > q.limit-int(q.accepted-q.written) {
+	if len(head)+len(body) > q.limit-int(q.accepted-q.written) {
 		q.full = true
-		return 0, ErrQueueFull
+		return ErrQueueFull
 	}
-	q.put(p)
-	return len(p), nil
+	q.put(head, body)
+	return nil
 }
 
 // close takes last words, beyond the limit if need be, and nothing after them.
@@ -53,21 +54,22 @@ func (q *queue) close(words []byte) {
 	defer q.mu.Unlock()
 	if !q.closed {
 		q.closed = true
-		q.put(words)
+		q.put(words, nil)
 		q.start()
 	}
 }
 
-func (q *queue) put(p []byte) {
-	if len(p) == 0 {
+func (q *queue) put(head, body []byte) {
+	n := len(head) + len(body)
+	if n == 0 {
 		return
 	}
 	if q.waiting == nil {
 		q.waiting = newBuffer()
 	}
-	q.waiting.b = append(q.waiting.b, p...)
-	q.accepted += uint64(len(p))
-	q.all.Add(int64(len(p)))
+	q.waiting.b = append(append(q.waiting.b, head...), body...)
+	q.accepted += uint64(n)
+	q.all.Add(int64(n))
 	q.start()
 }
 
@@ -125,7 +127,7 @@ func (q *queue) next() (b *buffer, more bool) {
 func (q *queue) send(b []byte) error {
 	for len(b) > 0 {
 		part := b[:min(len(b), longestWrite)]
-		if err := q.conn.SetWriteDeadline(time.Now().Add(q.wait)); err != nil {
+		if err := q.putOff(); err != nil {
 			return fmt.Errorf("guard: write: %w", err)
 		}
 		n, err := q.conn.Write(part)
@@ -142,6 +144,17 @@ func (q *queue) send(b []byte) error {
 		b = b[n:]
 	}
 	return nil
+}
+
+// putOff gives the next write its time. To set a deadline costs; one that is not a
+// sixteenth older does as well.
+func (q *queue) putOff() error {
+	next := time.Now().Add(q.wait)
+	if next.Sub(q.deadline) <= q.wait/16 {
+		return nil
+	}
+	q.deadline = next
+	return q.conn.SetWriteDeadline(next)
 }
 
 // drop lets go what will never leave.

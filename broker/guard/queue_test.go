@@ -112,21 +112,20 @@ func TestWhatWaitsTogetherLeavesTogether(t *testing.T) {
 	})
 }
 
-func TestWriteAndReadDoNotAllocateForEachPacket(t *testing.T) {
+func TestNextAndSendDoNotAllocateForEachPacket(t *testing.T) {
 	packet := assemble(t, `32 .. "a/b" 0001 '0123456789abcdef'`)
 	pieces := [][]byte{assemble(t, connect4)}
 	for range 2000 {
 		pieces = append(pieces, packet)
 	}
 	c := New(&script{pieces: pieces}, Limits{}, nil)
-	p := make([]byte, 4096)
-	c.Read(p)
+	c.Next()
 	c.Admit()
 	n := testing.AllocsPerRun(1000, func() {
-		if n, err := c.Read(p); n != len(packet) || err != nil {
-			t.Fatal(n, err)
+		if p, err := c.Next(); len(p) != len(packet) || err != nil {
+			t.Fatal(p, err)
 		}
-		c.Write(packet)
+		c.Send(packet[:9], packet[9:])
 	})
 	if n > 1 { // a writer's start, or a pool that was emptied
 		t.Errorf("%v allocations", n)

@@ -66,7 +66,7 @@ func TestClaimedLengthCostsNothing(t *testing.T) {
 			client.Write(header)
 			client.Close()
 		}()
-		if _, err := peers[i].Read(make([]byte, 2048)); err != io.ErrUnexpectedEOF {
+		if _, err := peers[i].Next(); err != io.ErrUnexpectedEOF {
 			t.Fatal(err)
 		}
 	}
@@ -77,6 +77,27 @@ func TestClaimedLengthCostsNothing(t *testing.T) {
 	for _, c := range peers {
 		c.Close()
 		<-c.Done()
+	}
+}
+
+func TestSpaceGrowsWithWhatComesAndShrinksWithIt(t *testing.T) {
+	p := wired(t, Limits{}).join(connect4)
+	big := append(assemble(t, `30 80A003 "a"`), make([]byte, 53248-3)...)
+	for range 3 {
+		go p.client.Write(big)
+		if _, err := io.ReadFull(p, make([]byte, len(big))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(p.in.room()); n < 2*ownSpace || n > keptBuffer {
+		t.Errorf("room for %d bytes after many", n)
+	}
+	for range 2 {
+		p.send(`C0 00`)
+		p.expect(`C0 00`)
+	}
+	if n := len(p.in.room()); n != ownSpace || p.in.more != nil {
+		t.Errorf("room for %d bytes after few", n)
 	}
 }
 
@@ -93,7 +114,7 @@ func TestIdleConnectionHoldsNoBuffer(t *testing.T) {
 		p.Write(packet)
 		io.ReadFull(p.client, packet)
 		synctest.Wait()
-		if p.in.rest != nil || p.out.waiting != nil || p.out.writing {
+		if p.in.more != nil || p.out.waiting != nil || p.out.writing {
 			t.Error("something is held")
 		}
 		p.end()

@@ -1,0 +1,49 @@
+package broker
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestFifoKeepsWhatASliceWould(t *testing.T) {
+	var q fifo[int]
+	var want []int
+	for i := range 10_000 {
+		switch n := rand.IntN(8); {
+		case n < 4:
+			q.push(i)
+			want = append(want, i)
+		case n < 7 && len(want) > 0:
+			q.remove(0)
+			want = want[1:]
+		case len(want) > 0:
+			at := rand.IntN(len(want))
+			q.remove(at)
+			want = slices.Delete(want, at, at+1)
+		}
+		if i%1000 == 999 {
+			odd := func(v int) bool { return v%2 == 1 }
+			q.removeAll(odd)
+			want = slices.DeleteFunc(want, odd)
+		}
+		if !slices.Equal(q.items(), want) || q.empty() != (len(want) == 0) {
+			t.Fatalf("%v, want %v", q.items(), want)
+		}
+	}
+}
+
+func TestFifoThatWentEmptyAllocatesNothing(t *testing.T) {
+	var q fifo[*message]
+	m := new(message)
+	if n := testing.AllocsPerRun(1000, func() {
+		for range 5 {
+			q.push(m)
+		}
+		for range 5 {
+			q.remove(0)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
