@@ -31,7 +31,7 @@ type server struct {
 	addr string
 }
 
-func serve(t *testing.T, c Config) *server {
+func serve(t testing.TB, c Config) *server {
 	t.Helper()
 	if c.Authenticate == nil {
 		c.Authenticate = auth.Dev
@@ -71,7 +71,7 @@ func serve(t *testing.T, c Config) *server {
 	return &server{b, l.Addr().String()}
 }
 
-type testLog struct{ t *testing.T }
+type testLog struct{ t testing.TB }
 
 func (l testLog) Write(p []byte) (int, error) {
 	l.t.Log(strings.TrimSuffix(string(p), "\n"))
@@ -98,7 +98,7 @@ type mqttPeer struct {
 	ended    chan struct{} // the server ended the connection
 }
 
-func (s *server) dial(t *testing.T) net.Conn {
+func (s *server) dial(t testing.TB) net.Conn {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", s.addr, patience)
 	if err != nil {

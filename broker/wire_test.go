@@ -50,7 +50,7 @@ func user3(name string) func(*paho3.ClientOptions) {
 	return func(o *paho3.ClientOptions) { o.SetUsername(name) }
 }
 
-func send(t *testing.T, c net.Conn, p []byte) {
+func send(t testing.TB, c net.Conn, p []byte) {
 	t.Helper()
 	_ = c.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := c.Write(p); err != nil {
@@ -59,7 +59,7 @@ func send(t *testing.T, c net.Conn, p []byte) {
 }
 
 // receive returns the next packet, whole.
-func receive(t *testing.T, c net.Conn) []byte {
+func receive(t testing.TB, c net.Conn) []byte {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	one := make([]byte, 1)

@@ -135,7 +135,7 @@ func (q *queue) send(b []byte) error {
 		q.written += uint64(n)
 		q.mu.Unlock()
 		q.all.Add(-int64(n))
-		if isTimeout(err) {
+		if err != nil && isTimeout(err) {
 			return fmt.Errorf("%w: took %d of %d bytes in %v", ErrSlowReceiver, n, len(part), q.wait)
 		}
 		if err != nil {
