@@ -40,7 +40,8 @@ func (q *fifo[T]) remove(i int) {
 }
 
 // removeAll takes out every item that is.
-func (q *fifo[T]) removeAll(is func(T) bool) {
-	q.all = slices.DeleteFunc(slices.Delete(q.all, 0, q.gone), is)
+func (q *fifo[T]) removeAll(is func(*T) bool) {
+	q.all = slices.Delete(q.all, 0, q.gone)
 	q.gone = 0
+	q.all = slices.DeleteFunc(q.all, func(v T) bool { return is(&v) })
 }

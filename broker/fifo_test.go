@@ -24,7 +24,7 @@ func TestFifoKeepsWhatASliceWould(t *testing.T) {
 		}
 		if i%1000 == 999 {
 			odd := func(v int) bool { return v%2 == 1 }
-			q.removeAll(odd)
+			q.removeAll(func(v *int) bool { return odd(*v) })
 			want = slices.DeleteFunc(want, odd)
 		}
 		if !slices.Equal(q.items(), want) || q.empty() != (len(want) == 0) {

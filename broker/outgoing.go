@@ -25,6 +25,7 @@ type outgoing struct {
 	end  uint64    // where it ends in the stream of the guard, of QoS 0
 	id   uint16    // packet identifier, of QoS 1 and 2
 	step step
+	back bool // it was taken back: the next connection has it
 }
 
 // step is what an outgoing message waits for.
@@ -176,22 +177,23 @@ func (c *client) undelivered(room string) []*message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var back []outgoing
-	take := func(out outgoing) bool {
-		if out.m.Room != room || out.m.Dst != c.session.peer || !out.m.lasting() {
+	take := func(out *outgoing) bool {
+		if out.back || out.m.Room != room || out.m.Dst != c.session.peer || !out.m.lasting() {
 			return false
 		}
 		out.back = true
-		back = append(back, out)
+		back = append(back, *out)
 		return true
 	}
-	for _, out := range c.inFlight.items() {
-		if out.step != awaitPubcomp && take(out) { // of the others, PUBREC has come
+	sent := c.inFlight.items()
+	for i := range sent {
+		if out := &sent[i]; out.step != awaitPubcomp && take(out) { // of the others, PUBREC has come
 			out.m.handed = true
 		}
 	}
-	written := c.Written()
-	for _, out := range c.queued.items() {
-		if out.end > written {
+	written, queued := c.Written(), c.queued.items()
+	for i := range queued {
+		if out := &queued[i]; out.end > written {
 			take(out)
 		}
 	}
