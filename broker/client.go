@@ -71,6 +71,12 @@ func (c *client) certificates() []*x509.Certificate {
 func (c *client) serve() {
 	err := c.converse()
 	_ = c.Close()
+	c.gone(err)
+}
+
+// gone ends the session, and waits until nothing of the connection is left. It is
+// apart from serve, whose stack every idle connection holds.
+func (c *client) gone(err error) {
 	if guarded := c.Conn.Err(); guarded != nil {
 		err = guarded
 	}

@@ -87,7 +87,7 @@ import (
 //	25  persistence hooks lose, reorder and keep what was denied
 //	      not used: one hook              TestEngineKeepsNoSubscriptionMessageSessionOrWill
 //	26  PUBACK never says 0x10, CONNACK never the maximum packet size
-//	      incoming.go puback              TestReasonBelow0x80ComesWithoutProblemInformation
+//	      incoming.go refuse              TestReasonBelow0x80ComesWithoutProblemInformation
 //	      engine.go OnPacketEncode        TestWhatTheConnackOffersIsThere, TestRefusedPublishIsToldInEveryVersionAndReachesNobody
 
 // canary is a pair of peers whose messages must go on arriving.

@@ -146,25 +146,30 @@ func (c *client) named(topic []byte) string {
 	return c.topic
 }
 
-// puback answers a publish of QoS 1. mochi leaves out a reason code below 0x80
-// unless properties follow it, for which the client may have no room or use.
+// puback answers a publish of QoS 1.
 func (c *client) puback(id uint16, refused *topics.Error) {
-	short := [...]byte{packets.Puback << 4, 2, byte(id >> 8), byte(id), 0}
-	p := short[:4]
 	if refused != nil && c.Version() >= 5 {
-		if code := refused.Code.MQTT(); code < packets.ErrUnspecifiedError.Code {
-			short[1], short[4], p = 3, code, short[:]
-		} else {
-			_ = c.mochi.Load().WritePacket(packets.Packet{
-				FixedHeader: packets.FixedHeader{Type: packets.Puback},
-				PacketID:    id,
-				ReasonCode:  code,
-				Properties:  packets.Properties{ReasonString: refused.Message},
-			})
-			return
-		}
+		c.refuse(id, refused)
+		return
 	}
-	_, _ = c.Write(p)
+	_, _ = c.Write([]byte{packets.Puback << 4, 2, byte(id >> 8), byte(id)})
+}
+
+// refuse says in a PUBACK why a publish was refused. mochi leaves out a reason code
+// below 0x80 unless properties follow it, for which the client may have no room or
+// use. That one is written here.
+func (c *client) refuse(id uint16, refused *topics.Error) {
+	code := refused.Code.MQTT()
+	if code < packets.ErrUnspecifiedError.Code {
+		_, _ = c.Write([]byte{packets.Puback << 4, 3, byte(id >> 8), byte(id), code})
+		return
+	}
+	_ = c.mochi.Load().WritePacket(packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Puback},
+		PacketID:    id,
+		ReasonCode:  code,
+		Properties:  packets.Properties{ReasonString: refused.Message},
+	})
 }
 
 // publish takes a message of the client to its room, and says why it was refused,
