@@ -47,7 +47,7 @@ var (
 	sseHTTP  = entrance{"HTTP", "http"}
 	sseHTTPS = entrance{"HTTP", "https"}
 
-	twoWay       = []entrance{mqtt3TCP, mqtt3TLS, mqtt3WS, mqtt3WSS, mqtt5TCP, mqtt5TLS, mqtt5WS, mqtt5WSS, jsonWS, jsonWSS} // one connection both ways
+	twoWay        = []entrance{mqtt3TCP, mqtt3TLS, mqtt3WS, mqtt3WSS, mqtt5TCP, mqtt5TLS, mqtt5WS, mqtt5WSS, jsonWS, jsonWSS} // one connection both ways
 	everyEntrance = append(twoWay[:len(twoWay):len(twoWay)], sseHTTP, sseHTTPS)
 	mainEntrances = []entrance{mqtt3TCP, mqtt5TCP, jsonWS, mqtt3WS} // one of each kind
 )

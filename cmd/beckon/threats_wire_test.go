@@ -112,9 +112,11 @@ func (f *fuzzer) try() (looked bool, err error) {
 		f.close()
 	}
 	if f.conn == nil {
-		if f.conn, err = f.open(); err != nil {
+		conn, err := f.open()
+		if err != nil {
 			return false, err
 		}
+		f.conn = conn
 		if at >= 2 {
 			_, _ = io.WriteString(f.conn, connectAs(f.version, "mallory", "", "", ""))
 		}
