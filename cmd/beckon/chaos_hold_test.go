@@ -2,17 +2,9 @@ package main
 
 import "testing"
 
-// newOfferSparesOpenSessions says that an offer that waits takes the place of an
-// older one that waits, and of nothing else. While it is false, what waits for a
-// session that is open is dropped, and nobody is told.
-const newOfferSparesOpenSessions = true
-
 // A camera in its grace is sent something in a session that is open, then an offer
 // of another by the same sender. It gets both, or the sender is told.
 func TestChaosOfferDropsNothingOfASessionThatIsOpen(t *testing.T) {
-	if !newOfferSparesOpenSessions {
-		t.Skip("what waits for an open session is dropped by the next offer")
-	}
 	s := startSite(t, "--grace=1h")
 	for _, c := range []struct{ kind, waits string }{
 		{"bye", `{"type":"bye","session":"s1"}`},

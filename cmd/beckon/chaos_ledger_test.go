@@ -13,11 +13,6 @@ import (
 	"time"
 )
 
-// webSocketsResume says that what a WebSocket had not received when it was cut
-// goes to the peer's next connection, or its senders are told. While it is false
-// the ledger counts what is missing there as excused, not as lost.
-const webSocketsResume = true
-
 // parcel names a message: its number among those of one peer to another.
 type parcel struct {
 	from, to string
@@ -206,36 +201,11 @@ func (l *ledger) settled() bool {
 	defer l.mu.Unlock()
 	for p, e := range l.entries {
 		heard := !e.accepted.IsZero() || !e.told.IsZero()
-		if !heard || len(e.got) == 0 && e.told.IsZero() && !l.excused(p, e) && !l.perished(e) && !l.absent(p, e) {
+		if !heard || len(e.got) == 0 && e.told.IsZero() && !l.perished(e) && !l.absent(p, e) {
 			return false
 		}
 	}
 	return true
-}
-
-// excused reports whether p may be missing since its receiver's WebSocket was cut,
-// or the word on it since its sender's was. The ledger is locked.
-func (l *ledger) excused(p parcel, e *entry) bool {
-	return !webSocketsResume && (l.misses(p.to, e.sent) || l.misses(p.from, e.sent))
-}
-
-// misses reports whether a peer has lost a WebSocket since then: what was said
-// before the server knew of that, at the latest by the next join, may be gone.
-func (l *ledger) misses(peer string, since time.Time) bool {
-	cut := false
-	for _, v := range l.visits {
-		if v.peer != peer || v.joined.IsZero() {
-			continue
-		}
-		if cut && v.joined.After(since) {
-			return true
-		}
-		cut = v.cut && v.door.protocol == "JSON"
-		if cut && v.closed.After(since) {
-			return true
-		}
-	}
-	return false
 }
 
 // atOnce is how soon what was accepted is written to a receiver who is there.
@@ -276,7 +246,7 @@ type tally struct {
 
 	messages, delivered, told int
 	doubled                   int // as allowed
-	excused, perished, absent int // see the ledger's methods
+	perished, absent          int // see the ledger's methods
 
 	lost, silent, doubles, disorder, both int // as not
 
@@ -310,7 +280,7 @@ func (l *ledger) judge(t *tally, p parcel, e *entry) {
 		if heard.IsZero() {
 			heard = e.told
 		}
-	case !e.told.IsZero() && (!l.excused(p, e) || e.told.Sub(e.sent) <= l.promise+l.hold):
+	case !e.told.IsZero():
 		t.told++
 		t.worst = max(t.worst, e.told.Sub(e.sent))
 		heard = e.told
@@ -320,8 +290,6 @@ func (l *ledger) judge(t *tally, p parcel, e *entry) {
 		}
 	case l.perished(e):
 		t.perished++
-	case l.excused(p, e):
-		t.excused++
 	case l.absent(p, e):
 		t.absent++
 	case !heard.IsZero():
@@ -410,10 +378,10 @@ func (c *chart) String() string {
 	defer c.mu.Unlock()
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\tmessages\tdelivered\ttold\tdoubled\texcused\tperished\tabsent\tlost\tsilent\tdoubles\tdisorder\tboth\tworst until told\t")
+	fmt.Fprintln(w, "\tmessages\tdelivered\ttold\tdoubled\tperished\tabsent\tlost\tsilent\tdoubles\tdisorder\tboth\tworst until told\t")
 	for _, r := range c.rows {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", r.name, r.messages, r.delivered, r.told,
-			r.doubled, r.excused, r.perished, r.absent, r.lost, r.silent, r.doubles, r.disorder, r.both, r.worst.Round(time.Millisecond))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", r.name, r.messages, r.delivered, r.told,
+			r.doubled, r.perished, r.absent, r.lost, r.silent, r.doubles, r.disorder, r.both, r.worst.Round(time.Millisecond))
 	}
 	w.Flush()
 	return text.String()
