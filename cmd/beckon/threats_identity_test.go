@@ -72,7 +72,7 @@ func TestThreatThreeHundredRacesForOneNameLeaveExactlyOne(t *testing.T) {
 	viewer := b.caller(t, jsonWS, "viewer", "attic")
 	for round := range 30 {
 		var racers []*racer
-		for _, at := range everyEntrance {
+		for _, at := range twoWay {
 			racers = append(racers, b.racer(t, at))
 		}
 		together(len(racers), func(i int) { racers[i].start() })
