@@ -42,7 +42,6 @@ type client struct {
 	waiting  fifo[outgoing] // for the cork, the window, or room in the guard's queue
 	bytes    int            // of what is waiting
 	inFlight fifo[outgoing] // of QoS 1 and 2, by their identifiers
-	unacked  int            // bytes of them
 	queued   fifo[outgoing] // of QoS 0, with the guard
 	lastID   uint16
 	count    uint64

@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -585,20 +584,6 @@ func TestWhatWaitsForAcknowledgementsIsBoundedAndTold(t *testing.T) { // fault 2
 		}
 	}
 	alice.expect(`rtc/v1/garage/to/alice/_ "code":486`)
-}
-
-func TestWhatIsNotAcknowledgedIsBoundedInBytes(t *testing.T) {
-	s := serve(t, Config{Queue: 64 << 10})
-	conn := rawCamera(t, s) // reads, and sends no PUBACK ever
-	go io.Copy(io.Discard, conn)
-	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
-	alice.expect("rtc/v1/garage/to/alice/_ hello")
-	big := `{"type":"msg","data":"` + strings.Repeat("x", 30000) + `"}`
-	for i, want := range []byte{0, 0, 0, 0, 0x97} { // two are on their way, two wait
-		if code := alice.publish("rtc/v1/garage/to/cam1/alice", big, 1); code != want {
-			t.Errorf("message %d: reason %#x, want %#x", i, code, want)
-		}
-	}
 }
 
 func TestPubrecIsAnsweredUnlessItRefuses(t *testing.T) {

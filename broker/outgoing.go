@@ -87,18 +87,9 @@ func (o *outgoing) size() int {
 
 func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
 
-// may reports whether out can be written now. What is not acknowledged is kept, so
-// it has the limit of what waits as well.
+// may reports whether out can be written now.
 func (c *client) may(out *outgoing) bool {
-	switch {
-	case c.corked:
-		return false
-	case out.qos() == 0:
-		return true
-	case len(c.inFlight.items()) >= c.window:
-		return false
-	}
-	return c.unacked == 0 || c.unacked+out.size() <= c.broker.Queue
+	return !c.corked && (out.qos() == 0 || len(c.inFlight.items()) < c.window)
 }
 
 // resume is called by the guard when its queue has room again.
@@ -142,7 +133,6 @@ func (c *client) write(out *outgoing) error {
 	if out.qos() > 0 {
 		c.lastID = out.id
 		c.inFlight.push(*out)
-		c.unacked += out.size()
 	} else {
 		c.remember(out)
 	}
@@ -231,7 +221,6 @@ func (c *client) acknowledged(ack guard.Ack) (awaited bool) {
 	case ack.Type == packets.Puback && now == awaitPuback,
 		ack.Type == packets.Pubcomp && now == awaitPubcomp,
 		ack.Type == packets.Pubrec && now == awaitPubrec && ack.Reason >= packets.ErrUnspecifiedError.Code:
-		c.unacked -= c.inFlight.items()[i].size()
 		c.inFlight.remove(i)
 	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
 		c.inFlight.items()[i].step = awaitPubcomp
