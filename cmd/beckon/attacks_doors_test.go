@@ -239,7 +239,7 @@ func TestBadFramesHurtNobodyElse(t *testing.T) {
 		tests := 0
 		mallory := func() string { // another each time: what one was told of and did not prove to have, her next connection hears
 			tests++
-			return fmt.Sprint("mallory", tests)
+			return fmt.Sprint("mallory", tests, at.scheme)
 		}
 		for name, test := range map[string]func(t *testing.T){
 			"before the join": func(t *testing.T) {
