@@ -95,15 +95,16 @@ func (s *stage) callsEnd() {
 
 // viewer is a pion peer that shows nothing, but counts.
 type viewer struct {
-	stage   *stage
-	name    string
-	session string
-	pc      *webrtc.PeerConnection
-	inbox   chan []byte
-	got     chan message // what the camera said, candidates apart
-	packets chan struct{}
-	last    chan struct{} // the camera's ends of candidates
-	deaf    string        // a type of message that it does not understand
+	offering sync.Mutex
+	stage    *stage
+	name     string
+	session  string
+	pc       *webrtc.PeerConnection
+	inbox    chan []byte
+	got      chan message // what the camera said, candidates apart
+	packets  chan struct{}
+	last     chan struct{} // the camera's ends of candidates
+	deaf     string        // a type of message that it does not understand
 }
 
 func (s *stage) viewer(name, session string) *viewer {
@@ -186,9 +187,11 @@ func (v *viewer) listen() {
 			early = append(early, webrtc.ICECandidateInit{Candidate: *m.Candidate, SDPMid: m.SDPMid, SDPMLineIndex: m.SDPMLineIndex})
 		}
 		if m.Type == "answer" {
+			v.offering.Lock()
 			if err := v.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: m.SDP}); err != nil {
 				v.stage.t.Error(err)
 			}
+			v.offering.Unlock()
 		}
 		if m.Type == "offer" {
 			v.answer(m.SDP)
@@ -239,6 +242,8 @@ func (v *viewer) call(options *webrtc.OfferOptions) {
 	if err != nil {
 		v.stage.t.Fatal(err)
 	}
+	v.offering.Lock() // the answer may come before the next line is done
+	defer v.offering.Unlock()
 	v.say(message{Type: "offer", SDP: offer.SDP})
 	if err := v.pc.SetLocalDescription(offer); err != nil {
 		v.stage.t.Fatal(err)
