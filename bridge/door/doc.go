@@ -23,7 +23,8 @@
 // New connections have a budget, in all and by address. One over it is told so in
 // its protocol, where that does not take a handshake; see [Arrivals].
 // While [Config.Admit] says that there is too little left, none is served, and each
-// is told so; requests may still be answered ([Refused]).
+// is told so; requests may still be answered ([Refused]), and HTTP connections that
+// are only kept for another request end.
 //
 // A connection is read from no faster than [Config.Bytes] says, whatever it speaks;
 // the rest waits at its sender.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -156,6 +157,7 @@ type Door struct {
 	close  context.CancelFunc
 	wg     sync.WaitGroup // Serve, connections, requests, the HTTP server
 
+	spares     atomic.Bool // what there is too little of, see spare
 	inAll      *Arrivals[struct{}]
 	perAddress *Arrivals[netip.Prefix]
 
@@ -295,6 +297,7 @@ func (d *Door) take(raw net.Conn) {
 	c := newConn(d, raw)
 	ban := false
 	c.unserved = d.config.Admit()
+	d.spare(c.unserved != nil)
 	if !c.proxied {
 		c.refused, ban = d.arrive(c)
 	}
@@ -308,6 +311,15 @@ func (d *Door) take(raw net.Conn) {
 			d.wg.Done()
 		}
 	}()
+}
+
+// spare ends, while there is too little left, the HTTP connections that have their
+// answer and are only kept for another request: anybody may hold many of these, for
+// a minute each, and nobody who is in a call needs one.
+func (d *Door) spare(little bool) {
+	if d.spares.CompareAndSwap(!little, little) {
+		d.http.SetKeepAlivesEnabled(!little)
+	}
 }
 
 // enter takes note of c, unless the door is closed or full.

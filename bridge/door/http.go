@@ -15,9 +15,14 @@ import (
 )
 
 const (
-	maxHeader    = 16 << 10 // bytes of a request's header
-	idleTimeout  = time.Minute
-	writeTimeout = time.Minute
+	maxHeader   = 16 << 10    // bytes of a request's header
+	idleTimeout = time.Minute // as proxies have it, which keep connections for others' requests
+
+	// answerTimeout is how long a request may take, from its header to the last byte
+	// of its answer, so that nobody holds a connection by reading a byte a second. The
+	// slowest answer is that of WHEP, 7 s, the longest 23 KB. A stream of events has
+	// deadlines of its own.
+	answerTimeout = 10 * time.Second
 )
 
 type connKey struct{} // of the *conn in a request's context
@@ -36,7 +41,7 @@ func (d *Door) newServer(handler http.Handler) *http.Server {
 		Protocols:         &http1,
 		ReadHeaderTimeout: d.config.Handshake, // from accept for the first request, see conn
 		ReadTimeout:       d.config.Handshake,
-		WriteTimeout:      writeTimeout,
+		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader - 4096, // net/http adds 4096
 		ErrorLog:          slog.NewLogLogger(d.config.Logger.Handler(), slog.LevelDebug),

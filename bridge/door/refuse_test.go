@@ -1,6 +1,7 @@
 package door
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -59,6 +60,39 @@ func TestConnectionThatCannotBeServedIsToldSoInsideTLSToo(t *testing.T) {
 		if body, _ := io.ReadAll(ask(t, p, "198.51.100.1:5", "").Body); string(body) != want.http {
 			t.Errorf("%+v: a request is told %q", want, body)
 		}
+	}
+}
+
+func TestConnectionsThatWaitForAnotherRequestEndWhenLittleIsLeft(t *testing.T) {
+	var little atomic.Bool
+	p := startWithLittle(t, &little)
+	request := func(c net.Conn) (answer *http.Response) {
+		t.Helper()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		say(c, "GET / HTTP/1.1\r\nHost: beckon.test\r\n\r\n")
+		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, answer.Body)
+		return answer
+	}
+	kept := p.connect("198.51.100.1:5")
+	defer kept.Close()
+	if request(kept).Close || request(kept).Close {
+		t.Fatal("a connection is not kept for another request while there is enough")
+	}
+	little.Store(true)
+	p.connect("198.51.100.2:5").Close()
+	kept.SetDeadline(time.Now().Add(5 * time.Second)) // less than any limit of it
+	if n, err := kept.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the connection that waits reads %d bytes, %v, want its end", n, err)
+	}
+	little.Store(false)
+	again := p.connect("198.51.100.3:5")
+	defer again.Close()
+	if request(again).Close {
+		t.Error("connections are not kept again when there is enough")
 	}
 }
 
