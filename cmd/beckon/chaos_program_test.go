@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -17,15 +19,26 @@ type program struct {
 	starts int
 }
 
-// startMortal starts it, on a port that was free a moment ago.
+// freePort is one that was free a moment ago, and not of those that the system
+// gives to connections (32768 and above, on Linux): any of them could take it while
+// the program is down.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
+}
+
+// startMortal starts it, on a port of its own.
 func startMortal(t testing.TB, args ...string) *program {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := free.Addr().String()
-	free.Close()
+	addr := freePort(t)
 	p := &program{
 		site: &site{testServer: &testServer{MQTT: addr, Log: new(logs)}},
 		args: append([]string{"serve", "--listen=" + addr, "--grace=" + chaosGrace.String(),

@@ -94,7 +94,11 @@ func (s *site) tries(t testing.TB, door, client, user, password string) int {
 		}
 		got += n
 	}
-	return map[byte]int{0: 0, 0x86: 401, 0x9f: 429, 0x88: 503}[answer[3]]
+	code, known := map[byte]int{0: 0, 0x86: 401, 0x9f: 429, 0x88: 503}[answer[3]]
+	if !known {
+		t.Fatalf("%s answers with the reason %#x", door, answer[3])
+	}
+	return code
 }
 
 func TestGuessesThroughAProxyHoldUpTheGuesserAndNobodyElse(t *testing.T) {

@@ -186,6 +186,9 @@ func TestThreatBroadcastsAndComingsAreAmplifiedWithinTheBudgetOnly(t *testing.T)
 			budget := float64(connections.Load()) * (200 + 50*took.Seconds() + 50) // a burst, the rate, and its own coming and going
 			ratio := float64(got.Load()) / budget
 			t.Logf("%d deliveries, %d KiB, to %d listeners of %d connections in %v: %.1f for each message of their budget", got.Load(), bytes.Load()>>10, listeners, connections.Load(), took.Round(time.Millisecond), ratio)
+			if got.Load() == 0 {
+				t.Error("nobody heard anything, which shows nothing")
+			}
 			if ratio > listeners {
 				t.Errorf("%.1f deliveries for each message of the budget, there are %d listeners", ratio, listeners)
 			}
@@ -199,7 +202,7 @@ func TestThreatBroadcastsAndComingsAreAmplifiedWithinTheBudgetOnly(t *testing.T)
 func TestThreatFloodOfConnectionsKeepsNobodyOut(t *testing.T) {
 	threat.Row(t, 18, threat.MQTT|threat.JSON|threat.HTTP)
 	b := besiege(t, append(budgetArgs, "--limit-connects=0")...) // loopback has no budget of its own, only the node
-	good := b.goodClients("tcp", "tls", "ws")
+	good := b.goodClients("tcp", "tls", "ws", "http")
 	stop := time.Now().Add(time.Duration(times(3, 30)) * time.Second)
 	var made atomic.Int64
 	kinds := []func(version byte) (net.Conn, error){

@@ -152,8 +152,8 @@ type comings struct {
 	took       []time.Duration
 }
 
-// goodClients starts one about every tenth of a second: a MQTT client that
-// connects and joins, until the answer is there.
+// goodClients starts one about every tenth of a second, by each scheme in turn: a
+// MQTT client that connects until the answer is there, or with "http" a request.
 func (b *besieged) goodClients(schemes ...string) *comings {
 	c := &comings{stop: make(chan struct{}), done: make(chan struct{})}
 	t := b.canaries.mqtt.t
@@ -168,16 +168,20 @@ func (b *besieged) goodClients(schemes ...string) *comings {
 			case <-tick.C:
 			}
 			start := time.Now()
-			conn, err := b.open(schemes[n%len(schemes)])
+			scheme, hello, welcome := schemes[n%len(schemes)], connectAs(4, "good", "", "", ""), "\x20\x02\x00\x00"
+			if scheme == "http" {
+				scheme, hello, welcome = "tcp", "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 200"
+			}
+			conn, err := b.open(scheme)
 			if err != nil {
 				t.Errorf("a good client cannot connect: %v", err)
 				continue
 			}
 			_ = conn.SetDeadline(start.Add(atMost))
-			_, _ = io.WriteString(conn, connectAs(4, "good", "", "", ""))
-			ack := make([]byte, 4)
-			if _, err := io.ReadFull(conn, ack); err != nil || ack[3] != 0 {
-				t.Errorf("a good client is not let in: % x %v", ack, err)
+			_, _ = io.WriteString(conn, hello)
+			answer := make([]byte, len(welcome))
+			if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != welcome {
+				t.Errorf("a good client is not let in by %s: %q %v", schemes[n%len(schemes)], answer, err)
 			}
 			c.took = append(c.took, time.Since(start))
 			_ = conn.Close()

@@ -178,10 +178,10 @@ func (s *shown) result(n int) string {
 		return "missing: " + s.missing
 	case len(s.ok) == 0:
 		return "NOT SHOWN"
-	case s.missing != "":
-		return fmt.Sprintf("%d tests; missing: %s", len(s.ok), s.missing)
 	case lacks != 0:
 		return "NOT SHOWN at " + lacks.String()
+	case s.missing != "":
+		return fmt.Sprintf("%d tests; missing: %s", len(s.ok), s.missing)
 	}
 	return fmt.Sprintf("%d tests", len(s.ok))
 }

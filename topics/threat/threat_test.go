@@ -23,6 +23,9 @@ func TestTableTellsWhatIsShownAndWhatIsNot(t *testing.T) {
 		"doors of two tests": {
 			strings.Replace(whole, "THREAT 13 mqtt ok", "THREAT 13 tcp,tls,ws3 ok broker.TestY\nTHREAT 13 ws5 ok", 1), "",
 		},
+		"a door is not there, and more is said to be missing": {
+			strings.Replace(whole, "THREAT 13 mqtt ok", "THREAT 13 - missing more\nTHREAT 13 tcp ok", 1), "rows not shown: 13",
+		},
 		"said to be missing": {strings.Replace(whole, "THREAT 30 - ok", "THREAT 30 - missing", 1), ""},
 	} {
 		var table strings.Builder
