@@ -12,6 +12,7 @@ import (
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/bridge/rest"
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 const (
@@ -315,6 +316,7 @@ func TestDrainTellsEveryStreamAndEndsIt(t *testing.T) {
 }
 
 func TestSlowReaderIsCutAndItsSenderIsTold(t *testing.T) {
+	threat.Row(t, 19, threat.HTTP)
 	h := open(t, func(c *rest.Config) {
 		c.Write, c.Queue = 300*time.Millisecond, 64<<10
 	})

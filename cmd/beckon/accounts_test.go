@@ -143,7 +143,7 @@ func (s *site) member(t testing.TB, at entrance, user, password string) *caller 
 var oneOfEach = []entrance{mqtt3TCP, mqtt5TCP, jsonWS, mqtt5WS, mqtt5TLS, jsonWSS, sseHTTP}
 
 func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
-	threat.Row(t, 29, threat.TCP|threat.TLS5|threat.WS5|threat.JSON)
+	threat.Row(t, 29, threat.TCP|threat.TLS5|threat.WS5|threat.JSON|threat.HTTP)
 	s := startSite(t, "--users="+usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd}), "--limit-logins=0")
 	for _, at := range oneOfEach {
 		alice := s.member(t, at, "alice", alicePwd)
@@ -168,7 +168,7 @@ func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
 }
 
 func TestRevokedCameraIsOffWithinASecond(t *testing.T) {
-	threat.Row(t, 9, threat.TCP|threat.TLS5|threat.WS5|threat.JSON)
+	threat.Row(t, 9, threat.TCP|threat.TLS5|threat.WS5|threat.JSON|threat.HTTP)
 	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
 	s := startSite(t, "--users="+users, "--limit-logins=0")
 	full, err := os.ReadFile(users)
@@ -227,7 +227,7 @@ func TestBrokenUsersFileKeepsTheAccountsOfBefore(t *testing.T) {
 }
 
 func TestTokensEndEndsTheConnectionWithTheRightCode(t *testing.T) {
-	threat.Row(t, 9, threat.TCP|threat.TLS5|threat.WS5|threat.JSON)
+	threat.Row(t, 9, threat.TCP|threat.TLS5|threat.WS5|threat.JSON|threat.HTTP)
 	s := startSite(t, "--jwt-key="+writeFile(t, "jwt.key", secret))
 	for _, at := range oneOfEach {
 		t.Run(at.String(), func(t *testing.T) {

@@ -129,7 +129,7 @@ func changed(e event) bool {
 }
 
 func TestSameNameTakesOverThroughEveryDoorAndTheOldOneIsToldAndClosed(t *testing.T) {
-	threat.Row(t, 4, threat.TCP|threat.TLS3|threat.WS3|threat.WS5|threat.JSON)
+	threat.Row(t, 4, threat.TCP|threat.TLS3|threat.WS3|threat.WS5|threat.JSON|threat.HTTP)
 	s := startSite(t, "--grace=1h")
 	for _, from := range append([]entrance{sseHTTP}, mainEntrances...) {
 		for _, to := range []entrance{mqtt3TLS, mqtt5WSS, jsonWSS} {

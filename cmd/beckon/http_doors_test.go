@@ -16,6 +16,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // lineHTTP is server-sent events, and a request for each message.
@@ -145,6 +146,9 @@ func (l *lineHTTP) cut() {
 }
 
 func TestHTTPClientSeesAndSaysWhatItsAccountMay(t *testing.T) {
+	threat.Row(t, 1, threat.HTTP)
+	threat.Row(t, 2, threat.HTTP)
+	threat.Row(t, 3, threat.HTTP)
 	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
 	hash := auth.HashPassword(alicePwd)
 	for name, grant := range map[string]topics.Grant{
@@ -204,6 +208,12 @@ func TestHTTPClientSeesAndSaysWhatItsAccountMay(t *testing.T) {
 		{"anna", "GET", "/attic/peers/alice/events", "", 403, "cannot be alice"},
 		{"otto", "GET", "/garage/peers/otto/events", "", 403, "forbidden"},
 		{"vera", "POST", "/garage/peers/alice/messages", `{"type":"msg"}`, 403, "who cannot speak as alice"},
+		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"msg","to":"cam1","from":"alice"}`, 400, "from"},
+		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"msg","to":"cam1","from":"_"}`, 400, "from"},
+		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"msg","to":"cam1","to":"alice"}`, 400, "twice"},
+		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"msg","room":"attic","to":"cam1"}`, 400, "room"},
+		{"vera", "GET", "/garage/peers/alice/events", "", 403, "cannot be alice"},
+		{"vera", "GET", "/garage/peers/_/events", "", 400, "peer"},
 		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"msg","to":"alice"}`, 403, "vera may not send that in garage"},
 		{"vera", "POST", "/garage/peers/vera/messages", `{"type":"msg"}`, 403, "vera may not send that in garage"},
 		{"anna", "POST", "/attic/peers/anna/messages", `{"type":"msg"}`, 403, "open .../events first"},
@@ -225,6 +235,7 @@ func TestHTTPClientSeesAndSaysWhatItsAccountMay(t *testing.T) {
 
 // A flood is slowed down, told, and its stream ended.
 func TestFloodOverHTTPIsRefusedInTheEnd(t *testing.T) {
+	threat.Row(t, 16, threat.HTTP)
 	s := startSite(t, "--limit-rate=50", "--limit-burst=5")
 	flood := s.caller(t, sseHTTP, "flood", "garage")
 	refused := make(chan int, 1)

@@ -63,7 +63,7 @@ func inWords(t *testing.T, place, name, said string) {
 var spoken = regexp.MustCompile(`\w+ \w+ [ -~]{5,}`)
 
 func TestWrongNamesAreRefusedInEveryPlaceOfEveryDoor(t *testing.T) {
-	threat.Row(t, 20, threat.TCP|threat.JSON)
+	threat.Row(t, 20, threat.TCP|threat.JSON|threat.HTTP)
 	s := startSite(t, "--log-level=info") // else it says too much when the test fails
 	c := startCanaries(t, s)
 	observer := s.wire(t, "tcp", 5)
@@ -76,7 +76,7 @@ func TestWrongNamesAreRefusedInEveryPlaceOfEveryDoor(t *testing.T) {
 		tries += wrongTopics(t, s, version) + wrongClients(t, s, version)
 		c.sing()
 	}
-	tries += wrongJoins(t, s)
+	tries += wrongJoins(t, s) + wrongRequests(t, s)
 	c.sing()
 	c.mqtt.quiet()
 	c.json.quiet()
@@ -244,6 +244,54 @@ func wrongJoins(t *testing.T, s *site) (tries int) {
 				t.Errorf("%.60q as %s: %d %s", name, place, code, words)
 			}
 			inWords(t, place, name, words)
+		}
+	}
+	return tries
+}
+
+// wrongRequests tries names in the paths and bodies of requests. Those that are no
+// part of a path reach no handler, or another (RFC 3986, 5.2.4 and 6.2.2).
+func wrongRequests(t *testing.T, s *site) (tries int) {
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	for _, name := range wrongNames {
+		if len(name) > 1000 {
+			continue // a header that is too long, which is row 14
+		}
+		for _, c := range []struct{ place, method, path, mediaType, body string }{
+			{"room of a look", "GET", "/api/v1/rooms/%s/peers", "", ""},
+			{"room of a stream", "GET", "/api/v1/rooms/%s/peers/mallory/events", "", ""},
+			{"peer of a stream", "GET", "/api/v1/rooms/attic/peers/%s/events", "", ""},
+			{"room of a message", "POST", "/api/v1/rooms/%s/peers/mallory/messages", "application/json", `{"type":"msg"}`},
+			{"sender of a message", "POST", "/api/v1/rooms/attic/peers/%s/messages", "application/json", `{"type":"msg"}`},
+			{"room of WHEP", "POST", "/whep/%s/canary", "application/sdp", "v=0\r\n"},
+			{"peer of WHEP", "POST", "/whep/garage/%s", "application/sdp", "v=0\r\n"},
+			{"room of WHIP", "POST", "/whip/%s/canary", "application/sdp", "v=0\r\n"},
+			{"peer of WHIP", "POST", "/whip/garage/%s", "application/sdp", "v=0\r\n"},
+		} {
+			tries++
+			r, err := http.NewRequest(c.method, s.URL+strings.Replace(c.path, "%s", url.PathEscape(name), 1), strings.NewReader(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", c.mediaType)
+			answer, err := client.Do(r)
+			if err != nil {
+				t.Errorf("%.60q as %s: %v", name, c.place, err)
+				continue
+			}
+			said, _ := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			switch answer.StatusCode {
+			case http.StatusBadRequest:
+				inWords(t, c.place, name, string(said))
+			case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusNotFound, http.StatusMethodNotAllowed:
+				if name != "" && name != "." && name != ".." && !strings.Contains(name, "/") {
+					t.Errorf("%.60q as %s: %s %s", name, c.place, answer.Status, said)
+				}
+			default:
+				t.Errorf("%.60q as %s: %s %s", name, c.place, answer.Status, said)
+			}
 		}
 	}
 	return tries

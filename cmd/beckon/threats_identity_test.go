@@ -202,7 +202,7 @@ func TestThreatRetainedStateCannotBePoisoned(t *testing.T) {
 // JSON on the edge is delivered as it is, or refused in words, the same at every
 // entrance.
 func TestThreatOddJSONIsRefusedOrTravelsUntouched(t *testing.T) {
-	threat.Row(t, 25, threat.MQTT|threat.JSON)
+	threat.Row(t, 25, threat.MQTT|threat.JSON|threat.HTTP)
 	b := besiege(t)
 	receiver := b.caller(t, mqtt3TCP, "receiver", "attic")
 	made := []*caller{receiver}
