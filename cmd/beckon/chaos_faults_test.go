@@ -60,6 +60,30 @@ func TestChaosOnTheWay(t *testing.T) {
 			tr.settle(summary)
 		})
 	}
+	for name, away := range map[string]time.Duration{"resets, resumed": 200 * time.Millisecond, "absences beyond the grace, resumed": 2 * chaosGrace} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tr := startTrial(t)
+			tr.addWhoResume()
+			for _, s := range tr.peers {
+				if s.resumes {
+					s.away = away
+				}
+			}
+			tr.ledger.waits(2 * away) // for who will resume
+			tr.enter()
+			tr.run(lasting(max(1500*time.Millisecond, 2*away)), 500*time.Millisecond, func() { tr.proxy.infect(reset) })
+			tr.settle(summary)
+			resumed := 0
+			for _, s := range tr.peers {
+				resumed += s.memory.times
+			}
+			t.Logf("%d times one went on where it was", resumed)
+			if resumed == 0 {
+				t.Error("nobody resumed")
+			}
+		})
+	}
 	t.Run("stalled receivers", func(t *testing.T) {
 		t.Parallel()
 		tr := startTrial(t)

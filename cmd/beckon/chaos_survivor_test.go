@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type survivor struct {
 	pace     time.Duration // from one message to the next, on average
 	patience time.Duration // for an answer, before it comes anew
 	away     time.Duration // between two connections, on average
+	resumes  bool          // by JSON it goes on where it was
 
 	ledger *ledger
 	t      testing.TB
@@ -35,6 +37,7 @@ type survivor struct {
 	mu      sync.Mutex
 	present map[string]bool // as its newest connection was told
 	visits  int
+	memory  memory
 	numbers map[string]int
 	round   int
 
@@ -118,7 +121,11 @@ func (s *survivor) connect(t testing.TB) (c *caller, err error) {
 	case "MQTT 5":
 		c.line, err = s.site.mqtt5(t, c)
 	default:
-		c.line, err = s.site.json(t, c)
+		c.line, err = s.site.json(t, c, func(l *lineJSON) {
+			if s.resumes {
+				s.memory.resume(l)
+			}
+		})
 	}
 	return c, err
 }
@@ -137,7 +144,11 @@ func (s *survivor) visit(c *caller, e *ear) (left bool) {
 		return false
 	}
 	s.mu.Lock()
-	s.present = e.present
+	if s.memory.resumed {
+		maps.Copy(s.present, e.present)
+	} else {
+		s.present = e.present
+	}
 	s.mu.Unlock()
 	s.came.Do(func() { close(s.here) })
 	begin := s.begin

@@ -62,6 +62,16 @@ func (tr *trial) add(s *site, name string, doors ...entrance) *survivor {
 	return peer
 }
 
+// addWhoResume makes two who go on where they were, behind the proxy, with one who
+// does not, and one of each kind before it.
+func (tr *trial) addWhoResume() {
+	tr.add(tr.far, "far0", jsonWS).resumes = true
+	tr.add(tr.far, "far1", jsonWSS).resumes = true
+	tr.add(tr.far, "far2", mqtt5TLS)
+	tr.add(tr.near, "near0", mqtt3TCP)
+	tr.add(tr.near, "near1", jsonWS)
+}
+
 // addOfEachDoor makes four behind the proxy and two before it.
 func (tr *trial) addOfEachDoor() {
 	for i, at := range mainEntrances {
