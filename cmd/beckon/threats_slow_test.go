@@ -202,7 +202,7 @@ func (c *comings) end() []time.Duration {
 // told that it is gone after five seconds.
 func TestThreatReceiverThatReadsNothingIsCutAndItsSenderTold(t *testing.T) {
 	threat.Row(t, 19, threat.MQTT|threat.JSON)
-	b := besiege(t)
+	b := besiege(t, "--limit-bytes=0") // its pause is another matter
 	quiet50, quiet99, _ := b.quietly()
 	song := b.startChoir()
 	var mu sync.Mutex
@@ -257,8 +257,12 @@ func TestThreatReceiverThatReadsNothingIsCutAndItsSenderTold(t *testing.T) {
 	p50, p99, worst := song.end()
 	t.Logf("quiet: median %v, p99 %v; with %d receivers that read nothing: median %v, p99 %v, worst %v; their senders' worst acknowledgement %v; the last was cut %v after its queue was full",
 		quiet50, quiet99, len(twoWay), p50, p99, worst, worstAck, worstCut.Round(time.Millisecond))
-	if worst > 2*time.Second { // 100 ms on a machine that is not busy; who waits for a stalled one waits five seconds
-		t.Errorf("others waited %v", worst)
+	most := time.Second // who waits for a stalled one waits five
+	if *long {
+		most = 100 * time.Millisecond // on a machine with nothing else to do
+	}
+	if worst > most || worstAck > most {
+		t.Errorf("others waited %v, the senders %v, more than %v", worst, worstAck, most)
 	}
 	if worstCut > 9*time.Second {
 		t.Errorf("a receiver that reads nothing was cut after %v", worstCut)
