@@ -37,13 +37,14 @@ type Bus interface {
 
 	// Suspend says that the client's connection was lost, and that it may resume
 	// the session within that time; zero stands for the grace. Meanwhile its peers
-	// stay, what is for them waits, and nothing but the end arrives in the inbox;
-	// then the session ends and its peers are gone.
+	// stay, what is for them waits, a direct message until its time is over, and
+	// nothing but the end arrives in the inbox; then the session ends and its peers
+	// are gone.
 	Suspend(most time.Duration)
 
 	// Resume says that the client is back. What waited is in the inbox, in order,
-	// when it returns. An error means that not all of it was kept: the session is
-	// of no use any more.
+	// when it returns. An error means that not all of it was kept, of what no sender
+	// was told: the session is of no use any more.
 	Resume() error
 }
 
@@ -58,8 +59,8 @@ type Inbox interface {
 
 	// Back gives back the direct messages that came to the client in a room, and
 	// that it may not have got, in order, when its connection is lost for good.
-	// Handed tells those that may have reached it. Each is given back once; errors
-	// about what the client said are among them.
+	// Handed tells those that may have reached it, and Until is as it came. Each is
+	// given back once; errors about what the client said are among them.
 	Back(room string) []topics.Delivery
 }
 

@@ -299,7 +299,7 @@ func messageFrame(d topics.Delivery) Frame {
 	if at < len(payload) && payload[at] != '}' {
 		head = append(head, ',')
 	}
-	return Frame{Head: head, Rest: payload[at:]}
+	return Frame{Head: head, Rest: payload[at:], until: d.Until}
 }
 
 // presenceFrame is the frame of a presence; an empty one becomes null.

@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -61,14 +63,17 @@ func (h *history) forget(n int) {
 	}
 }
 
-// since returns the frames after number n; ok is false when some are forgotten, or
-// there never were so many.
+// since returns the frames after number n; ok is false when some are forgotten, it
+// is too late for one of them, whose sender is to be told so, or there never were so
+// many.
 func (h *history) since(n uint64) (frames []Frame, ok bool) {
 	first := h.last - uint64(len(h.frames))
 	if n < first || n > h.last {
 		return nil, false
 	}
-	return h.frames[n-first:], true
+	frames = h.frames[n-first:]
+	now := time.Now()
+	return frames, !slices.ContainsFunc(frames, func(f Frame) bool { return f.late(now) })
 }
 
 // giveBack returns the messages among the frames that were said to the client in a
@@ -83,7 +88,7 @@ func (h *history) giveBack(room, me string) []topics.Delivery {
 			continue
 		}
 		if d, ok := said(frame.Text()); ok && d.Room == room {
-			d.Dst, d.Handed = me, true
+			d.Dst, d.Handed, d.Until = me, true, frame.until
 			all = append(all, d)
 		}
 	}

@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 func TestHistoryGivesTheFramesSinceANumberOrSaysThatItCannot(t *testing.T) {
@@ -14,19 +18,49 @@ func TestHistoryGivesTheFramesSinceANumberOrSaysThatItCannot(t *testing.T) {
 	h.seen(4)
 	h.seen(3)  // old news
 	h.seen(99) // never sent
-	for n, want := range map[uint64]string{4: "[{5 } {6 } {7 }]", 6: "[{7 }]", 7: "[]"} {
-		if frames, ok := h.since(n); !ok || fmt.Sprintf("%s", frames) != want {
-			t.Errorf("since %d: %s, %v; want %s", n, frames, ok, want)
+	for n, want := range map[uint64]string{4: "5 6 7 ", 6: "7 ", 7: ""} {
+		if frames, ok := h.since(n); !ok || texts(frames) != want {
+			t.Errorf("since %d: %s, %v; want %s", n, texts(frames), ok, want)
 		}
 	}
 	for _, n := range []uint64{0, 3, 8} {
 		if frames, ok := h.since(n); ok {
-			t.Errorf("since %d: %s", n, frames)
+			t.Errorf("since %d: %s", n, texts(frames))
 		}
 	}
 	if h.size != 3 {
 		t.Errorf("%d bytes are remembered", h.size)
 	}
+}
+
+func texts(frames []Frame) (all string) {
+	for _, f := range frames {
+		all += string(f.Text()) + " "
+	}
+	return all
+}
+
+func TestWhatIsTooLateIsNotSaidAgainButGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var h history
+		d := topics.Delivery{Address: topics.Address{Room: "garage", Kind: topics.Direct, Src: "bob", Dst: "alice"},
+			Payload: []byte(`{"type":"msg"}`), Until: time.Now().Add(20 * time.Second)}
+		h.add(messageFrame(d))
+		time.Sleep(19 * time.Second)
+		if _, ok := h.since(0); !ok {
+			t.Error("it is not said again in time")
+		}
+		time.Sleep(time.Second)
+		if _, ok := h.since(0); ok {
+			t.Error("it is said again when its sender was told")
+		}
+		if _, ok := h.since(1); !ok {
+			t.Error("a client that has it cannot resume")
+		}
+		if back := h.giveBack("garage", "alice"); len(back) != 1 || !back[0].Until.Equal(d.Until) {
+			t.Errorf("given back: %+v", back)
+		}
+	})
 }
 
 func TestFramesThatToldOfADirectMessageAreReadBack(t *testing.T) {

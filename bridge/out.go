@@ -1,13 +1,21 @@
 package bridge
 
+import "time"
+
 // Frame is a frame that goes out, in two parts which follow each other: what is said
 // to one client, and the rest, which is shared with other receivers of a message and
 // is not to be changed. So a message is not copied for each of them, nor is what is
 // remembered of it; that halves the garbage of a call.
-type Frame struct{ Head, Rest []byte }
+type Frame struct {
+	Head, Rest []byte
+	until      time.Time // of a direct message: when it is too late for it
+}
 
 // inOne is a frame in one part.
 func inOne(text []byte) Frame { return Frame{Head: text} }
+
+// late reports whether it is too late for the message that the frame tells of.
+func (f Frame) late(now time.Time) bool { return !f.until.IsZero() && !f.until.After(now) }
 
 // Len is the length of the frame in bytes.
 func (f Frame) Len() int { return len(f.Head) + len(f.Rest) }

@@ -87,9 +87,16 @@ func peerOf(name string, rooms ...string) topics.Identity {
 	return id
 }
 
+// authenticated lets everyone in as id.
+func authenticated(id topics.Identity) func(context.Context, topics.Credentials) (topics.Identity, error) {
+	return func(context.Context, topics.Credentials) (topics.Identity, error) { return id, nil }
+}
+
 func newBroker(t *testing.T, c Config) *Broker {
 	t.Helper()
-	c.Authenticate = func(context.Context, topics.Credentials) (topics.Identity, error) { return topics.Identity{}, nil }
+	if c.Authenticate == nil {
+		c.Authenticate = authenticated(topics.Identity{})
+	}
 	for _, n := range []*int{&c.Rate, &c.Joins} { // budgets have tests of their own
 		if *n == 0 {
 			*n = -1

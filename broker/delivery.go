@@ -32,6 +32,7 @@ func (r *room) direct(m *message, me *peer, from *member) error {
 	case p.status.Max > 0 && len(m.Payload) > p.status.Max:
 		return topics.Errorf(topics.TooLarge, "the message has %d bytes, %s takes at most %d", len(m.Payload), m.Dst, p.status.Max)
 	}
+	m.Until = r.deadline(p)
 	m.opens = m.Opens() && !me.has(m)
 	if m.opens {
 		for _, side := range [...]*peer{me, p} {
@@ -62,7 +63,7 @@ func (r *room) hand(p *peer, m *message) error {
 			case !errors.Is(err, errClosed):
 				return undelivered(err, p.name, r.name)
 			}
-			return p.wait(m, r.broker) // its connection is ending just now
+			return r.wait(p, m) // its connection is ending just now
 		}
 	}
 	switch {
@@ -92,6 +93,9 @@ func (r *room) must(p *peer, m *message) {
 	switch err := r.hand(p, m); {
 	case err == nil:
 	case p.member == nil && p.expected(), len(p.waiting) > 0:
+		if p.ages(m) {
+			m.Until = r.deadline(p)
+		}
 		p.waiting = append(p.waiting, m)
 	case p.member != nil && topics.AsError(err).Code == topics.Busy:
 		p.member.session.receiver.end(endSlow)
@@ -158,7 +162,7 @@ func (r *room) tellSender(m *message, err error) {
 		r.tell(to, told.Payload(), topics.TypeError)
 	case p != nil && p.member != nil:
 		r.tell(p.member, told.Payload(), topics.TypeError)
-	case p != nil && p.expected():
+	case p != nil && (p.expected() || len(p.waiting) > 0):
 		late := r.from(topics.Server, p.name, told.Payload())
 		late.Type = topics.TypeError
 		r.must(p, late)

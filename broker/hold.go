@@ -27,41 +27,103 @@ func (r *room) hold(p *peer, m *message) error {
 			return true
 		})
 	}
-	if err := p.wait(m, r.broker); err != nil {
+	if err := r.wait(p, m); err != nil {
 		return err
 	}
-	if !p.online {
-		r.awaitWaking(p)
-		if m.opens {
-			r.wake(p, m)
-		}
+	if !p.online && m.opens {
+		r.wake(p, m)
 	}
 	return nil
 }
 
-// awaitWaking has the timer of p, a device that is offline, run until something of
-// what waits for it has waited long enough. That need not be the first: what a lost
-// connection gave back waits before what was said meanwhile, but longer.
-func (r *room) awaitWaking(p *peer) {
-	if len(p.waiting) == 0 || p.expected() {
-		return
+// wait keeps m for p.
+func (r *room) wait(p *peer, m *message) error {
+	held := 0
+	for _, w := range p.waiting {
+		if w.Kind == topics.Direct && w.Src != topics.Server {
+			held++
+		}
 	}
-	first := slices.MinFunc(p.waiting, func(a, b *message) int { return a.until.Compare(b.until) })
-	p.expect(r, max(time.Until(first.until), 1))
+	if held >= r.broker.MaxHeld {
+		return topics.Errorf(topics.Busy, "%d messages wait for %s already", held, p.name)
+	}
+	if m.Until.IsZero() && p.ages(m) { // the server says it
+		m.Until = r.deadline(p)
+	}
+	p.waiting = append(p.waiting, m)
+	r.await(p, m)
+	return nil
 }
 
-// overdue takes out of what waits for p what has waited long enough.
-func (p *peer) overdue() (late []*message) {
-	now := time.Now()
+// deadline is when the sender of a message to p, accepted now, is told that it
+// failed. It is set once: a receiver that comes and goes, and acknowledges nothing,
+// does not put it off. What is said to a peer that is there, or in its grace, may
+// wait for the grace if that is longer. p may be nil.
+func (r *room) deadline(p *peer) time.Time {
+	most := r.broker.Hold
+	if p != nil && p.online {
+		most = max(most, r.broker.Grace)
+	}
+	return time.Now().Add(most)
+}
+
+// await has what waits for p looked at when it is too late for m.
+func (r *room) await(p *peer, m *message) {
+	if !p.ages(m) || !p.due.IsZero() && !m.Until.Before(p.due) {
+		return
+	}
+	p.rest()
+	p.due = m.Until
+	p.patience = time.AfterFunc(max(time.Until(p.due), 1), func() { r.late(p) })
+}
+
+// rest ends that.
+func (p *peer) rest() {
+	if p.patience != nil {
+		p.patience.Stop()
+		p.patience = nil
+	}
+	p.due = time.Time{}
+}
+
+// late is called when something may have waited for p long enough.
+func (r *room) late(p *peer) {
+	r.mu.Lock()
+	defer r.leave()
+	if !r.broker.draining.Load() {
+		r.failOverdue(p)
+	}
+}
+
+// failOverdue fails what has waited for p long enough. What else waits need not have
+// come later: what a lost connection gave back waits before what was said meanwhile.
+func (r *room) failOverdue(p *peer) {
+	p.rest()
+	var all []*message
 	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
-		is := !m.until.After(now)
+		is := p.overdue(m)
 		if is {
-			late = append(late, m)
+			all = append(all, m)
 		}
 		return is
 	})
-	return late
+	for _, m := range all {
+		r.failOne(p, m, topics.Errorf(topics.Offline, "%s is offline in %s", p.name, r.name))
+	}
+	for _, m := range p.waiting {
+		r.await(p, m)
+	}
 }
+
+// ages reports whether m waits for p until its time only. What the server says, the
+// end of a call first of all, a peer that is expected back would not learn in any
+// other way.
+func (p *peer) ages(m *message) bool {
+	return m.Kind == topics.Direct && (!p.online || m.sender != nil || m.Src != topics.Server && !m.Ends())
+}
+
+// overdue reports whether the time of m, which is for p, is over.
+func (p *peer) overdue(m *message) bool { return p.ages(m) && !m.Until.After(time.Now()) }
 
 // holdOn is called when p, a device, is given up: it takes out of what waits what
 // began meanwhile, and may wait until the device has been woken.
@@ -69,9 +131,9 @@ func (r *room) holdOn(p *peer) (held []*message) {
 	if !p.device || r.broker.Hold <= 0 {
 		return nil
 	}
-	began, now := p.began(), time.Now()
+	began := p.began()
 	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
-		stays := m.lasting() && m.sender != nil && m.until.After(now) && (m.Session == "" || began[call{m.Session, m.Src}])
+		stays := m.lasting() && m.sender != nil && !p.overdue(m) && (m.Session == "" || began[call{m.Session, m.Src}])
 		if stays {
 			held = append(held, m)
 		}

@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"time"
-
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -19,7 +17,6 @@ type message struct {
 	opens      bool                // it began its session
 	handed     bool                // a connection was handed it, and did not acknowledge it
 	personal   bool                // an error about the connection, not about a message
-	until      time.Time           // waits no longer than this for a device that is offline
 }
 
 // lasting reports whether the message is also for the next connection of its

@@ -24,8 +24,10 @@ type peer struct {
 	will     *message // published when it is given up
 	calls    map[call]struct{}
 	waiting  []*message  // sent while it was expected, or asleep
-	timer    *time.Timer // runs while it is expected: back, to open its inbox, or to be woken
+	timer    *time.Timer // runs while it is expected: back, or to open its inbox
 	turn     int         // tells one run of the timer from the next
+	patience *time.Timer // runs until the sender of something that waits is to be told
+	due      time.Time   // when that is; zero: it does not run
 }
 
 // call is a session of signaling, as one of its two ends knows it.
@@ -52,23 +54,6 @@ func (p *peer) expect(r *room, grace time.Duration) {
 // expected reports whether p is not there and may come, so that what is for it
 // waits.
 func (p *peer) expected() bool { return p.timer != nil || p.member != nil && p.member.away }
-
-// wait keeps m for p. What is kept beyond the limit, since the server says it, waits
-// as long as the rest.
-func (p *peer) wait(m *message, b *Broker) error {
-	m.until = time.Now().Add(b.Hold)
-	held := 0
-	for _, w := range p.waiting {
-		if w.Kind == topics.Direct && w.Src != topics.Server {
-			held++
-		}
-	}
-	if held >= b.MaxHeld {
-		return topics.Errorf(topics.Busy, "%d messages wait for %s already", held, p.name)
-	}
-	p.waiting = append(p.waiting, m)
-	return nil
-}
 
 // has reports whether the session of m, which p sends, is open.
 func (p *peer) has(m *message) bool {

@@ -90,6 +90,7 @@ func (r *room) keep(in *member, m *message) {
 	in.peer, p.member = nil, nil
 	p.expect(r, r.broker.Grace)
 	r.drop(in)
+	r.failOverdue(p)
 }
 
 // maxMissed is how many messages of all kinds wait for a session to be resumed.
@@ -97,15 +98,16 @@ const maxMissed = 256
 
 // takeBack has what the connection of in did not take wait for the next one of its
 // peer, before what waits already. Only direct messages do: a new connection
-// learns the rest afresh.
+// learns the rest afresh. It is for the caller to fail what is overdue.
 func (r *room) takeBack(in *member) {
 	p := in.peer
 	back := in.session.receiver.undelivered(r.name)
-	until := time.Now().Add(r.broker.Hold)
 	for _, m := range back {
-		m.until = until
 		if from := r.peers[m.Src]; m.sender == nil && from != nil && !m.Ends() {
 			m.sender = from.session
+		}
+		if m.Until.IsZero() && p.ages(m) { // the door does not know
+			m.Until = r.deadline(p)
 		}
 	}
 	p.waiting = slices.DeleteFunc(append(back, p.waiting...), func(m *message) bool { return !m.lasting() })

@@ -173,13 +173,13 @@ func TestWhatASuspendedDeviceGaveBackDoesNotHoldUpWhatWasSaidLater(t *testing.T)
 		say(`{"type":"offer","session":"k3"}`)
 		time.Sleep(15 * time.Second)
 		say(`{"type":"x-later"}`)
-		time.Sleep(15 * time.Second)
+		time.Sleep(6 * time.Second)
 		synctest.Wait()
-		alice.expect("offline +cam1") // about the offer, which is 30 s old
+		alice.expect("offline") // about the offer
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		alice.expect("offline +cam1") // about what the session had until it ended
 		time.Sleep(5 * time.Second)
-		synctest.Wait()
-		alice.expect("offline")
-		time.Sleep(15 * time.Second)
 		synctest.Wait()
 		alice.expect("offline")
 		if woken > 0 {

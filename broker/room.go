@@ -41,6 +41,7 @@ func (r *room) stop() {
 	defer r.mu.Unlock()
 	for _, p := range r.peers {
 		p.expect(nil, 0)
+		p.rest()
 	}
 }
 
@@ -130,6 +131,7 @@ func (r *room) join(s *Session, presence []byte, status topics.Status) error {
 		p.will = nil
 		if !in.inbox() {
 			p.expect(r, r.broker.Grace)
+			r.failOverdue(p)
 		}
 	}
 	if in.inbox() {
@@ -154,11 +156,16 @@ func (r *room) opened(in *member) {
 func (r *room) flush(p *peer) {
 	waiting := p.waiting
 	p.waiting = nil
+	p.rest()
 	for _, m := range waiting {
 		if m.Kind != topics.Direct || m.Src == topics.Server { // only a session that is resumed missed such
 			if how, ok := p.member.reception(m.Address, false); ok {
 				r.deliver(p.member, m, how)
 			}
+			continue
+		}
+		if p.overdue(m) { // taken back just now from a connection that had it for long
+			r.failOne(p, m, topics.Errorf(topics.Offline, "%s in %s did not acknowledge it in time", p.name, r.name))
 			continue
 		}
 		var err error
@@ -234,6 +241,7 @@ func (r *room) part(s *Session, left, withWill bool) {
 	}
 	r.broker.Logger.Info("connection lost", "room", r.name, "peer", p.name, "conn", s.name, "grace", r.broker.Grace)
 	p.expect(r, r.broker.Grace)
+	r.failOverdue(p)
 }
 
 // expired is called when p was expected back, or its inbox to be opened, and
@@ -250,9 +258,6 @@ func (r *room) expired(p *peer, turn int) {
 		r.failAll(p, "%s joined %s, but never subscribed to its inbox")
 	case p.online:
 		r.giveUp(p, "gone")
-	default: // a device that was not woken in time
-		r.fail(p, p.overdue(), "%s is offline in %s")
-		r.awaitWaking(p)
 	}
 }
 
@@ -260,23 +265,24 @@ func (r *room) expired(p *peer, turn int) {
 func (r *room) failAll(p *peer, why string) {
 	waiting := p.waiting
 	p.waiting = nil
-	r.fail(p, waiting, why)
-}
-
-// fail tells the senders of messages to p that it did not get them.
-func (r *room) fail(p *peer, all []*message, why string) {
-	for _, m := range all {
+	p.rest()
+	for _, m := range waiting {
 		if m.Kind != topics.Direct {
 			continue // it waited for a session that is suspended, and was for all
 		}
 		if _, open := p.calls[call{m.Session, m.Src}]; m.handed && open {
 			continue // it may have arrived, and the session's bye tells the rest
 		}
-		if from := r.peers[m.Src]; m.opens && from != nil {
-			from.end(m, p) // it never began
-		}
-		r.tellSender(m, topics.Errorf(topics.Offline, why, p.name, r.name))
+		r.failOne(p, m, topics.Errorf(topics.Offline, why, p.name, r.name))
 	}
+}
+
+// failOne tells the sender of m that p did not get it.
+func (r *room) failOne(p *peer, m *message, why *topics.Error) {
+	if from := r.peers[m.Src]; m.opens && from != nil {
+		from.end(m, p) // it never began
+	}
+	r.tellSender(m, why)
 }
 
 // giveUp ends p: its last will is published, its sessions end at the other
@@ -312,6 +318,7 @@ func (r *room) giveUp(p *peer, why string) {
 		r.announce(p, []byte(topics.PresenceOffline))
 		p.waiting = held
 		for _, m := range held {
+			r.await(p, m)
 			if m.opens {
 				r.wake(p, m)
 			}
@@ -323,9 +330,6 @@ func (r *room) giveUp(p *peer, why string) {
 	if in != nil {
 		in.peer, in.greeted, p.member = nil, false, nil
 		r.settle(in)
-	}
-	if p.device {
-		r.awaitWaking(p) // now that it is no member's, which may be away
 	}
 }
 

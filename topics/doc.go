@@ -48,9 +48,15 @@
 //   - An acknowledgement (PUBACK, "ok") says that the message is with the receiver's
 //     connection, or held. A server that is killed in that moment may take the last
 //     milliseconds with it: the sender sees its own connection end at the same time.
-//   - What a lost connection gives back waits its 20 s from then on. Errors wait
-//     beyond the limit of 64 messages, and go to the next connection if they are
-//     about a message and answer no frame with an id.
+//   - A direct message has 20 s from when it was accepted, or the grace if that is
+//     longer and its receiver was there; then its sender is told 480. That time does
+//     not begin anew when the receiver comes back, is handed the message and is lost
+//     before it acknowledges it, however often. Of what a connection had for longer
+//     its sender is told when that is lost; a client that lacks it cannot resume,
+//     and joins anew. A bye that the server or a door says waits for as long as its
+//     receiver is expected: it would not learn it in any other way.
+//   - Errors wait beyond the limit of 64 messages, and go to the next connection if
+//     they are about a message and answer no frame with an id.
 //   - What waits for a device in its grace goes on waiting when the grace ends, 20 s
 //     in all: a session that has yet to begin, and what belongs to none.
 //   - The sender of an offer that waited, and whose newer offer waits in its place,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"time"
 )
 
 // Message is what a door or the broker needs to know of a message; the rest of
@@ -171,6 +172,10 @@ type Delivery struct {
 	Message         // what is known of it; zero for a presence
 	Retained bool   // a presence that stood before the subscription
 	Handed   bool   // of what a door gives back: its client may have got it
+
+	// Until is when the sender of a direct message is told that it failed, if it
+	// reached nobody before. A door gives it back as it came.
+	Until time.Time
 }
 
 // Bye is the message that ends session in the name of a peer that vanished.

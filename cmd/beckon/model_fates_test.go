@@ -89,7 +89,7 @@ func (m *model) takeBack(s *stay) {
 			again.opens = false
 			o.note = &again
 		}
-		o.handed, o.until = true, m.now.Add(m.hold)
+		o.handed = true
 		back = append(back, o.note)
 		return true
 	})
@@ -98,9 +98,27 @@ func (m *model) takeBack(s *stay) {
 
 // keep has n wait for a peer.
 func (m *model) keep(n *note, s *stay) {
-	n.until = m.now.Add(m.hold)
+	if n.until.IsZero() && s.ages(n) {
+		n.until = m.deadline(s)
+	}
 	s.waiting = append(s.waiting, n)
 }
+
+// deadline is when the sender of what is accepted for s now hears that it failed.
+func (m *model) deadline(s *stay) time.Time {
+	if s.away {
+		return m.now.Add(m.hold)
+	}
+	return m.now.Add(max(m.hold, m.grace))
+}
+
+// ages reports whether n waits for s until its time only, and not until s is back
+// or gone.
+func (s *stay) ages(n *note) bool {
+	return n.kind != "all" && (s.away || n.by != nil || n.src != topics.Server && n.kind != "bye")
+}
+
+func (m *model) overdue(n *note, s *stay) bool { return s.ages(n) && !n.until.After(m.now) }
 
 // must hands over what the server says: it waits beyond any limit.
 func (m *model) must(n *note, to *stay) {
@@ -118,12 +136,16 @@ func (m *model) fail(s *stay, all []*note) {
 		if n.handed && m.talks[n.talk()] {
 			continue // it may have arrived; the bye of the session says the rest
 		}
-		if n.opens {
-			delete(m.talks, n.talk())
-		}
-		if n.kind != "all" {
-			m.tell(n, topics.Offline)
-		}
+		m.failOne(n)
+	}
+}
+
+func (m *model) failOne(n *note) {
+	if n.opens {
+		delete(m.talks, n.talk())
+	}
+	if n.kind != "all" {
+		m.tell(n, topics.Offline)
 	}
 }
 
@@ -135,7 +157,7 @@ func (m *model) holdOn(s *stay) (held []*note) {
 	}
 	began := s.began()
 	s.waiting = slices.DeleteFunc(s.waiting, func(n *note) bool {
-		stays := n.kind != "all" && n.by != nil && n.until.After(m.now) && (n.session == "" || began(n))
+		stays := n.kind != "all" && n.by != nil && !m.overdue(n, s) && (n.session == "" || began(n))
 		if stays {
 			held = append(held, n)
 		}
@@ -203,6 +225,7 @@ func (m *model) accept(n *note) topics.Code {
 	if n.opens && max(m.count(from.place), m.count(to.place)) >= m.open {
 		return topics.Busy
 	}
+	n.until = m.deadline(to)
 	switch {
 	case to.here():
 		to.link.arrive(n)

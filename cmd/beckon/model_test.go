@@ -137,6 +137,8 @@ func (m *model) release(s *stay) {
 		switch {
 		case n.kind == "all":
 			s.link.hear(told("all", n.src, n.room, n.text))
+		case m.overdue(n, s):
+			m.failOne(n)
 		case n.by != nil && !m.may[place{s.room, n.by.name}]:
 			m.tell(n, topics.Forbidden)
 		default:
@@ -230,6 +232,7 @@ func (m *model) close(l *link, left bool) {
 			m.giveUp(s)
 		} else {
 			s.until = m.now.Add(m.grace)
+			m.expire(s)
 		}
 	}
 }
@@ -323,7 +326,7 @@ func (m *model) pass(until time.Time) {
 		for _, s := range m.sorted() {
 			due(s.until, func() { last = false; m.giveUp(s) })
 			for _, n := range s.waiting {
-				if s.away {
+				if s.ages(n) {
 					due(n.until, func() { last = false; m.expire(s) })
 				}
 			}
@@ -340,17 +343,19 @@ func (m *model) pass(until time.Time) {
 	}
 }
 
-// expire fails what has waited for a device as long as it may.
+// expire fails what has waited for a peer as long as it may.
 func (m *model) expire(s *stay) {
 	var late []*note
 	s.waiting = slices.DeleteFunc(s.waiting, func(n *note) bool {
-		is := !n.until.After(m.now)
+		is := m.overdue(n, s)
 		if is {
 			late = append(late, n)
 		}
 		return is
 	})
-	m.fail(s, late)
+	for _, n := range late {
+		m.failOne(n)
+	}
 }
 
 func (m *model) sorted() []*stay {

@@ -123,9 +123,17 @@ func (m *mind) pong(payload string) error {
 
 func (m *mind) proves(o owed) bool {
 	m.mu.Lock()
+	proven := m.proven
+	m.mu.Unlock()
+	return m.has(o, proven)
+}
+
+// has reports whether o is among the first n frames.
+func (m *mind) has(o owed, n int) bool {
+	m.mu.Lock()
 	defer m.mu.Unlock()
 	times := 0
-	for _, f := range m.frames[:m.proven] {
+	for _, f := range m.frames[:min(n, len(m.frames))] {
 		if f.said == o.told() {
 			times++
 		}
@@ -194,7 +202,10 @@ func (p *play) resume() {
 	one := pick(p, "who", from)
 	room := p.roomOf(one)
 	mind, seen, kept := one.mind.again(pick(p, "less", []int{0, 0, 0, 1, 3, -1000}))
-	whole := !one.over && one.reads[room] && kept
+	tooLate := slices.ContainsFunc(one.owes, func(o owed) bool {
+		return !o.until.IsZero() && !o.until.After(p.now) && !mind.has(o, seen)
+	})
+	whole := !one.over && one.reads[room] && kept && !tooLate
 	lost := slices.Contains(p.absent, one)
 	p.say("%s resumes in %s, and got %d frames of %d; alive: %v, all there: %v", one.id, room, seen, len(mind.frames), !lost, whole)
 	p.absent = slices.DeleteFunc(p.absent, func(o *party) bool { return o == one })

@@ -25,7 +25,7 @@ func TestModelOverSocketsEveryMessageHasOneFateAndItsSenderHearsIt(t *testing.T)
 		house := new(sockets)
 		p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now()), stage: house, patient: true}
 		defer p.finish()
-		p.held, p.open = 3, 2
+		p.held, p.open, p.hold = 3, 2, time.Hour // longer than a run takes
 		p.grace = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "grace")
 		p.begin(twoWay...)
 		p.repeat(p.steps())
@@ -55,7 +55,7 @@ type sockets struct {
 
 func (s *sockets) start(p *play) *site {
 	s.play = p
-	s.site = startSite(p.tb, fmt.Sprintf("--grace=%v", p.grace), fmt.Sprintf("--limit-held=%d", p.held), fmt.Sprintf("--limit-sessions=%d", p.open))
+	s.site = startSite(p.tb, fmt.Sprintf("--grace=%v", p.grace), fmt.Sprintf("--hold=%v", p.hold), fmt.Sprintf("--limit-held=%d", p.held), fmt.Sprintf("--limit-sessions=%d", p.open))
 	return s.site
 }
 
