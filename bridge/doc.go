@@ -19,7 +19,7 @@
 //
 // A message is never encoded anew: bytes other than the routing members leave
 // as they came. [Pace] is the budget of a client's frames, for the doors. The package
-// imports the standard library, topics and x/time/rate only.
+// imports the standard library and topics only.
 //
 // # Where the contract was silent
 //

@@ -157,3 +157,25 @@ func flood(t *testing.T, topic string) {
 		t.Error("it was never told")
 	}
 }
+
+// A message that needs no wait, between others that do, forgives nothing.
+func TestFloodJustAboveTheBudgetIsCutToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{Rate: 50, Burst: 1})
+		flood := b.open(t, peerOf("flood", "garage")).join("garage")
+		to := topics.Address{Room: "garage", Kind: topics.Direct, Dst: "flood", Src: "flood"}
+		begin, refused := time.Now(), 0
+		for n := range 5000 {
+			if flood.s.Publish(to, []byte(`{"type":"msg"}`)) != nil {
+				refused++
+			}
+			if refused == maxStrikes {
+				return
+			}
+			if n%10 == 9 {
+				time.Sleep(25 * time.Millisecond)
+			}
+		}
+		t.Errorf("in %v it was refused %d times", time.Since(begin), refused)
+	})
+}

@@ -61,7 +61,8 @@
 //     in all: a session that has yet to begin, and what belongs to none.
 //   - The sender of an offer that waited, and whose newer offer waits in its place,
 //     is told 480 about the older one.
-//   - A flood is not read from for a second before anything of it is refused.
+//   - A flood is not read from for a second before anything of it is refused. That
+//     second is forgotten in ten, little by little; see package pace.
 //   - Nobody publishes another's presence, an admin neither: it is made from the
 //     peer's own connection. An admin speaks as anyone but the server.
 //   - In --dev the MQTT user name "observer" is an observer of every room: an

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/pace"
 )
 
 // A Conn is the connection of one MQTT client behind the guard.
@@ -24,7 +26,7 @@ type Conn struct {
 	in      stream
 	early   int  // bytes read before Admit
 	begun   bool // a packet has begun and its deadline is set
-	pace    pace
+	pace    *pace.Budget
 
 	mu        sync.Mutex
 	handshake time.Time     // deadline of it
@@ -47,7 +49,7 @@ type Conn struct {
 // The Conn starts no goroutine and reads nothing by itself. It must be closed.
 func New(c net.Conn, l Limits, onAck func(Ack) (awaited bool)) *Conn {
 	l = l.withDefaults()
-	g := &Conn{conn: c, limits: l, done: make(chan struct{}), halt: make(chan struct{}), pace: newPace(l.Packets), handshake: time.Now().Add(l.Handshake)}
+	g := &Conn{conn: c, limits: l, done: make(chan struct{}), halt: make(chan struct{}), pace: pace.New(l.Packets, 4*l.Packets), handshake: time.Now().Add(l.Handshake)}
 	g.in = stream{checker: checker{limits: l}, onAck: onAck}
 	g.out = queue{conn: c, limit: l.Queue, all: l.Queued, wait: l.Write, last: g.finish}
 	_ = c.SetReadDeadline(g.handshake) // a connection that fails here fails again in Next

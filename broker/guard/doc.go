@@ -17,7 +17,8 @@
 //   - Write and Send never block. They take a packet whole or, with
 //     [ErrQueueFull], not at all. A receiver that stalls is cut off.
 //   - A client has a budget of packets. It is slowed down by not being read from,
-//     and cut off when that does not help for a second.
+//     and cut off when that does not help for a second, of which a tenth of the
+//     time after it is forgotten (package pace).
 //   - Nothing waits for ever: not the CONNECT, not a packet that has begun, not a
 //     write, not the end. An idle connection costs no goroutine, and half a kilobyte
 //     to be read into.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics/pace"
 )
 
 // swamp writes so many packets of a kind, in pieces, and counts what Read hands on
@@ -43,7 +45,7 @@ func TestFloodOfPacketsIsSlowedDownAndCutOffWithTheReason(t *testing.T) {
 				if !ok || bad.Reason != tooFast {
 					t.Fatal(err)
 				}
-				if passed < 2000 || passed > 6000 || took < patience || took > patience+time.Second {
+				if passed < 2000 || passed > 6000 || took < pace.Patience || took > pace.Patience+time.Second {
 					t.Errorf("cut off after %v and %d packets", took, passed)
 				}
 			})
