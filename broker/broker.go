@@ -47,8 +47,8 @@ type Config struct {
 	Joins       int           // joins of a connection, a second; 10
 	Hold        time.Duration // how long messages wait for a device that is offline; 20 s
 	MaxHeld     int           // messages that wait for a peer that is expected back; 64
-	Queue       int           // bytes waiting to be written to an MQTT connection; 1 MiB
-	Write       time.Duration // one write to an MQTT connection waits at most; 5 s
+	Queue       int           // bytes waiting to be written to an MQTT connection, and not acknowledged by it; 1 MiB
+	Write       time.Duration // one write to an MQTT connection waits at most, and so a full window for an acknowledgement; 5 s
 	Handshake   time.Duration // from accepting a connection to its CONNECT; 10 s
 	Queued      *atomic.Int64 // where the bytes that wait for all MQTT connections are counted; nowhere by default
 	Logger      *slog.Logger  // discards by default
@@ -89,6 +89,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Hold == 0 {
 		c.Hold = 20 * time.Second
+	}
+	if c.Write == 0 {
+		c.Write = 5 * time.Second
 	}
 	if c.Handshake == 0 {
 		c.Handshake = 10 * time.Second

@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/beckon-rtc/beckon/broker/guard"
 	"github.com/beckon-rtc/beckon/topics"
@@ -42,6 +43,9 @@ type client struct {
 	waiting  fifo[outgoing] // for the cork, the window, or room in the guard's queue
 	bytes    int            // of what is waiting
 	inFlight fifo[outgoing] // of QoS 1 and 2, by their identifiers
+	unacked  int            // bytes of it
+	stall    *time.Timer    // runs while the window is full
+	heard    time.Time      // when something was acknowledged, or it began to run
 	queued   fifo[outgoing] // of QoS 0, with the guard
 	lastID   uint16
 	count    uint64
@@ -94,6 +98,7 @@ func (c *client) gone(err error) {
 	<-c.Done()
 	c.mu.Lock()
 	c.holds(-c.bytes) // it takes nothing more
+	c.rest()
 	c.mu.Unlock()
 }
 

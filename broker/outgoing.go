@@ -11,18 +11,13 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// sendWindow is how many messages of QoS 1 and 2 a client may leave
-// unacknowledged before further ones wait (MQTT 5, 4.9), unless it asked for
-// fewer.
-const sendWindow = 1024
-
 // outgoing is a message on its way to a client.
 type outgoing struct {
 	m    *message
 	how  reception
 	at   time.Time // when it came; zero for what does not expire
 	turn uint64    // the order in which they came
-	end  uint64    // where it ends in the stream of the guard, of QoS 0
+	end  uint64    // where it ends in the stream of the guard
 	id   uint16    // packet identifier, of QoS 1 and 2
 	step step
 	back bool // it was taken back: the next connection has it
@@ -65,6 +60,7 @@ func (c *client) deliver(m *message, how reception) error {
 	}
 	c.holds(out.size())
 	c.waiting.push(out)
+	c.watch()
 	return nil
 }
 
@@ -89,7 +85,7 @@ func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
 
 // may reports whether out can be written now.
 func (c *client) may(out *outgoing) bool {
-	return !c.corked && (out.qos() == 0 || len(c.inFlight.items()) < c.window)
+	return !c.corked && (out.qos() == 0 || c.fits(out))
 }
 
 // resume is called by the guard when its queue has room again.
@@ -110,6 +106,7 @@ func (c *client) pump() {
 		c.waiting.remove(0)
 		c.holds(-out.size())
 	}
+	c.watch()
 }
 
 // write writes a PUBLISH. c.mu is held.
@@ -130,9 +127,11 @@ func (c *client) write(out *outgoing) error {
 	case err != nil:
 		return errClosed
 	}
+	out.end = c.Queued()
 	if out.qos() > 0 {
 		c.lastID = out.id
 		c.inFlight.push(*out)
+		c.unacked += out.size()
 	} else {
 		c.remember(out)
 	}
@@ -167,7 +166,6 @@ func (c *client) remember(out *outgoing) {
 	if out.m.Kind != topics.Direct {
 		return // nobody is told of the others
 	}
-	out.end = c.Queued()
 	c.queued.push(*out)
 }
 
@@ -221,12 +219,16 @@ func (c *client) acknowledged(ack guard.Ack) (awaited bool) {
 	case ack.Type == packets.Puback && now == awaitPuback,
 		ack.Type == packets.Pubcomp && now == awaitPubcomp,
 		ack.Type == packets.Pubrec && now == awaitPubrec && ack.Reason >= packets.ErrUnspecifiedError.Code:
+		c.unacked -= c.inFlight.items()[i].size()
 		c.inFlight.remove(i)
 	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
 		c.inFlight.items()[i].step = awaitPubcomp
 		c.release(ack.ID, packets.CodeSuccess)
 	case ack.Type == packets.Pubrec && i < 0 && ack.Reason < packets.ErrUnspecifiedError.Code:
 		c.release(ack.ID, packets.ErrPacketIdentifierNotFound)
+	}
+	if c.stall != nil && i >= 0 {
+		c.heard = time.Now()
 	}
 	c.pump()
 	return i >= 0

@@ -61,6 +61,10 @@
 //     in all: a session that has yet to begin, and what belongs to none.
 //   - The sender of an offer that waited, and whose newer offer waits in its place,
 //     is told 480 about the older one.
+//   - An MQTT client may leave 1,024 messages unacknowledged, and as many bytes as
+//     may wait for it. When more waits and it acknowledges nothing for 5 s (a longer
+//     message has 5 s for each 32 KiB), or for 20 s if it asked for a smaller window,
+//     it is cut off like one that does not read.
 //   - A flood is not read from for a second before anything of it is refused. That
 //     second is forgotten in ten, little by little; see package pace.
 //   - Nobody publishes another's presence, an admin neither: it is made from the
