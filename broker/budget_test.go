@@ -1,8 +1,11 @@
 package broker
 
 import (
+	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,31 +85,121 @@ func TestJoinsHaveABudgetOfTheirOwn(t *testing.T) {
 	})
 }
 
+// goings are the ways to come and go in one room without an end of the connection.
+var goings = map[string]func(*Session) (came, went error){
+	"by MQTT, publishing the presence": func(s *Session) (came, went error) {
+		at := topics.Address{Room: "garage", Kind: topics.Presence, Src: "p"}
+		return s.Publish(at, []byte(topics.PresenceOnline)), s.Publish(at, []byte(topics.PresenceOffline))
+	},
+	"by MQTT, subscribing to the inbox": func(s *Session) (came, went error) {
+		at := topics.Address{Room: "garage", Kind: topics.Presence, Src: "p"}
+		return s.Subscribe(inbox("garage", "p")), s.Publish(at, []byte(topics.PresenceOffline))
+	},
+	"by JSON": func(s *Session) (came, went error) {
+		at := topics.Address{Room: "garage", Kind: topics.Presence, Src: "p"}
+		return s.Subscribe(s.Identity().Filters(topics.DefaultRoot, "garage")...), s.Publish(at, nil)
+	},
+}
+
+// goer is a session for one of them, which reads something else in the room.
+func goer(t *testing.T, b *Broker, how string) *Session {
+	t.Helper()
+	via := viaMQTT
+	if how == "by JSON" {
+		via = "ws"
+	}
+	s, err := b.newSession(peerOf("p", "garage"), via, &inProcess{inbox: inboxFunc(func(topics.Delivery) error { return nil })}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(true) })
+	if via == viaMQTT { // stays, as an MQTT client's may
+		if err := s.Subscribe("rtc/v1/garage/all/+"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
 func TestComingAndGoingInOneRoomCountsAsJoins(t *testing.T) {
 	threat.Row(t, 17, 0)
-	synctest.Test(t, func(t *testing.T) {
-		b := newBroker(t, Config{Joins: 10})
-		s, err := b.newSession(peerOf("p", "garage"), viaMQTT, &inProcess{inbox: inboxFunc(func(topics.Delivery) error { return nil })}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close(true)
-		if err := s.Subscribe(inbox("garage", "p")); err != nil { // stays, as an MQTT client's may
-			t.Fatal(err)
-		}
-		start := time.Now()
-		for range 15 {
-			for _, presence := range []string{topics.PresenceOffline, topics.PresenceOnline} {
-				if err := s.Publish(topics.Address{Room: "garage", Kind: topics.Presence, Src: "p"}, []byte(presence)); err != nil {
-					t.Fatal(err)
+	for how, comeAndGo := range goings {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t, Config{Joins: 10})
+				b.open(t, peerOf("bob", "garage")).join("garage")
+				s := goer(t, b, how)
+				start := time.Now()
+				for range 16 {
+					if came, went := comeAndGo(s); came != nil || went != nil {
+						t.Fatal(came, went)
+					}
 				}
-			}
-		}
-		if took := time.Since(start); took < 500*time.Millisecond || took > 700*time.Millisecond {
-			t.Errorf("coming and going 15 times took %v, want half a second", took)
-		}
-	})
+				if took := time.Since(start); took < 500*time.Millisecond || took > 800*time.Millisecond {
+					t.Errorf("coming and going 16 times took %v, want half a second or a bit more", took)
+				}
+			})
+		})
+	}
 }
+
+// See "What a presence costs" in doc.go. The members subscribed to presences alone.
+func TestPresencesAreAmplifiedByTheMembersOfTheRoomAndBoundedByTheBudgets(t *testing.T) {
+	threat.Row(t, 17, 0)
+	const members, joins, rate, burst = 50, 10, 50, 200
+	ways := map[string]func(*Session) (came, went error){
+		"changing the presence": func(s *Session) (_, _ error) {
+			at := topics.Address{Room: "garage", Kind: topics.Presence, Src: "p"}
+			return s.Publish(at, fmt.Appendf(nil, `{"online":true,"name":"%d"}`, time.Now().UnixNano())), s.Publish(at, []byte(`{"online":true}`))
+		},
+	}
+	maps.Copy(ways, goings)
+	for how, act := range ways {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBroker(t, Config{Joins: joins, Rate: rate, Burst: burst})
+				var shown atomic.Int64
+				for i := range members {
+					s, err := b.Connect(peerOf(fmt.Sprint("m", i), "garage"), "ws", inboxFunc(func(d topics.Delivery) error {
+						if d.Kind == topics.Presence && d.Src == "p" {
+							shown.Add(1)
+						}
+						return nil
+					}))
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { s.Close(true) })
+					if err := s.Subscribe("rtc/v1/garage/peers/+"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s := goer(t, b, how)
+				start, refused := time.Now(), 0
+				for refused < maxStrikes { // then it is cut off
+					for _, err := range two(act(s)) {
+						if err != nil && topics.AsError(err).Code != topics.RateLimited {
+							t.Fatal(err)
+						}
+						if err != nil {
+							refused++
+						}
+					}
+				}
+				took := time.Since(start).Seconds()
+				most := 2 * (joins + 1 + joins*took) // each comes and goes
+				if how == "changing the presence" {
+					most = burst + 1 + rate*took
+				}
+				if ratio := float64(shown.Load()) / members; ratio > most || ratio < most/2 {
+					t.Errorf("in %v s each member was shown %v presences, the budget is %v", took, ratio, most)
+				}
+			})
+		})
+	}
+}
+
+func two(a, b error) []error { return []error{a, b} }
 
 func TestFloodingMQTTClientIsCutWithItsReason(t *testing.T) {
 	for what, topic := range map[string]string{

@@ -13,6 +13,7 @@ type member struct {
 	subs     []subscription
 	peer     *peer // nil while it only reads
 	greeted  bool  // it got its hello
+	left     bool  // it had a peer, which left: to join again is another join
 	watching bool  // it reads what is said to others
 	away     bool  // its connection was lost, and may be resumed: what is for it waits with its peer
 }

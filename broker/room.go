@@ -328,7 +328,7 @@ func (r *room) giveUp(p *peer, why string) {
 		r.fanOut(presenceOf(r, p, nil), in)
 	}
 	if in != nil {
-		in.peer, in.greeted, p.member = nil, false, nil
+		in.peer, in.greeted, in.left, p.member = nil, false, true, nil
 		r.settle(in)
 	}
 }

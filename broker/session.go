@@ -259,16 +259,16 @@ func (s *Session) carries(room string) bool {
 }
 
 // spendJoin takes a join from the budget, unless the session has something in that
-// room already.
-func (s *Session) spendJoin(room string) *topics.Error {
-	s.mu.Lock()
-	for r := range s.rooms {
-		if r.name == room {
-			s.mu.Unlock()
+// room already. One that left, and subscribes to its inbox anew, joins again.
+func (s *Session) spendJoin(f topics.Filter) *topics.Error {
+	if r := s.broker.enter(f.Room(), false); r != nil {
+		in := r.members[s]
+		again := in != nil && in.left && in.peer == nil && f.Inbox() == s.peer
+		r.leave()
+		if in != nil && !again {
 			return nil
 		}
 	}
-	s.mu.Unlock()
 	return s.spend(s.joins, "joins")
 }
 

@@ -44,7 +44,7 @@ func (s *Session) subscribe(sub subscription) error {
 	if name == "" {
 		return s.subscribeAcross(sub)
 	}
-	if err := s.spendJoin(name); err != nil {
+	if err := s.spendJoin(sub.filter); err != nil {
 		return err
 	}
 	r := s.broker.enter(name, true)
