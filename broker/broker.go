@@ -36,22 +36,23 @@ type Config struct {
 	// Nil: nobody is told but who subscribed under wake/.
 	Wake func(room, peer, from, session string)
 
-	Root        topics.Root   // first level of the topics; "rtc"
-	Grace       time.Duration // how long a peer may come back after its connection was lost; 5 s
-	MaxMessage  int           // bytes of a message; 64 KiB
-	MaxSessions int           // sessions open per peer; 64
-	MaxPeers    int           // peers of a room; 1,000
-	MaxRooms    int           // rooms of a connection; 32
-	Rate        int           // messages of a connection, a second; 50
-	Burst       int           // messages of a connection at once; 200
-	Joins       int           // joins of a connection, a second; 10
-	Hold        time.Duration // how long messages wait for a device that is offline; 20 s
-	MaxHeld     int           // messages that wait for a peer that is expected back; 64
-	Queue       int           // bytes waiting to be written to an MQTT connection, and not acknowledged by it; 1 MiB
-	Write       time.Duration // one write to an MQTT connection waits at most, and so a full window for an acknowledgement; 5 s
-	Handshake   time.Duration // from accepting a connection to its CONNECT; 10 s
-	Queued      *atomic.Int64 // where the bytes that wait for all MQTT connections are counted; nowhere by default
-	Logger      *slog.Logger  // discards by default
+	Root        topics.Root      // first level of the topics; "rtc"
+	Grace       time.Duration    // how long a peer may come back after its connection was lost; 5 s
+	MaxMessage  int              // bytes of a message; 64 KiB
+	MaxSessions int              // sessions open per peer; 64
+	MaxPeers    int              // peers of a room; 1,000
+	MaxRooms    int              // rooms of a connection; 32
+	Rate        int              // messages of a connection, a second; 50
+	Burst       int              // messages of a connection at once; 200
+	Joins       int              // joins of a connection, a second; 10
+	Hold        time.Duration    // how long messages wait for a device that is offline; 20 s
+	MaxHeld     int              // messages that wait for a peer that is expected back; 64
+	Queue       int              // bytes waiting to be written to an MQTT connection, and not acknowledged by it; 1 MiB
+	Write       time.Duration    // one write to an MQTT connection waits at most, and so a full window for an acknowledgement; 5 s
+	Handshake   time.Duration    // from accepting a connection to its CONNECT; 10 s
+	Now         func() time.Time // the clock that credentials end by; time.Now
+	Queued      *atomic.Int64    // where the bytes that wait for all MQTT connections are counted; nowhere by default
+	Logger      *slog.Logger     // discards by default
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -95,6 +96,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Handshake == 0 {
 		c.Handshake = 10 * time.Second
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Queued == nil {
 		c.Queued = new(atomic.Int64)

@@ -53,8 +53,12 @@ func (s *Session) swap(was *topics.Identity, id topics.Identity) bool {
 		s.expiry = nil
 	}
 	if !id.Expires.IsZero() {
-		s.expiry = time.AfterFunc(time.Until(id.Expires), func() {
-			if s.identity.Load() == next {
+		s.expiry = time.AfterFunc(id.Expires.Sub(s.broker.Now()), func() {
+			switch {
+			case s.identity.Load() != next:
+			case s.broker.Now().Before(id.Expires): // the clock was set back meanwhile
+				s.swap(next, id)
+			default:
 				s.expire()
 			}
 		})
@@ -155,12 +159,15 @@ func (s *Session) expel(why *topics.Error, gone bool) {
 // to be called after accounts have changed. A session that is just being opened is
 // either among them, or asks by itself and sees the change.
 func (b *Broker) Recheck() {
-	b.mu.Lock()
-	all := slices.Collect(maps.Keys(b.sessions))
-	b.mu.Unlock()
-	for _, s := range all {
+	for _, s := range b.allSessions() {
 		_ = s.recheck() // the session was told
 	}
+}
+
+func (b *Broker) allSessions() []*Session {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.sessions))
 }
 
 // Names are those of the identities that have a session.
