@@ -48,7 +48,7 @@ func FuzzToken(f *testing.F) {
 			t.Fatalf("a token that was not signed got in: %s . %s", header, claims)
 		}
 		id := p.identity()
-		if !topics.ValidName(id.Name) || len(id.Grants) == 0 || !id.Expires.After(now.Now()) || id.Expires.After(now.Now().Add(maxAhead)) || id.Stamp != k.stamp {
+		if !topics.ValidName(id.Name) || len(id.Grants) == 0 || !id.Expires.After(now.Now()) || id.Expires.After(now.Now().Add(farAhead)) || id.Stamp != k.stamp {
 			t.Errorf("it is %+v", id)
 		}
 		checkGrants(t, id.Grants)

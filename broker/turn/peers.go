@@ -16,9 +16,13 @@ type peers struct {
 	relays    *relays
 	listening []uint16 // the server's own ports
 
+	began   time.Time
 	own     atomic.Pointer[[]netip.Addr] // of this machine
-	renewal atomic.Int64                 // when to look again, as Unix time
+	renewal atomic.Int64                 // when to look again, in ns since began
 }
+
+// ownAddresses is for how long those of this machine are taken to be the same.
+const ownAddresses = 30 * time.Second
 
 var (
 	errNever   = errors.New("it is nobody's address, or a cloud's own service")
@@ -137,8 +141,8 @@ func (p *peers) local(a netip.Addr) bool {
 	if a.IsLoopback() {
 		return true
 	}
-	now := time.Now().Unix()
-	if next := p.renewal.Load(); now >= next && p.renewal.CompareAndSwap(next, now+30) {
+	now := int64(time.Since(p.began)) // the time of day may be set
+	if next := p.renewal.Load(); now >= next && p.renewal.CompareAndSwap(next, now+int64(ownAddresses)) {
 		if own, err := addresses(); err == nil {
 			p.own.Store(&own)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // testPeers are those of a server at 198.51.100.7, behind a NAT, that listens
@@ -15,7 +16,7 @@ func testPeers(allow ...string) *peers {
 		}},
 		byAddress: map[netip.AddrPort]*relay{netip.MustParseAddrPort("198.51.100.7:50000"): {}},
 	}
-	p := &peers{allow: prefixes(allow...), relays: t, listening: []uint16{3478}}
+	p := &peers{allow: prefixes(allow...), relays: t, listening: []uint16{3478}, began: time.Now()}
 	p.own.Store(&[]netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("8.8.4.4")})
 	p.renewal.Store(1 << 60)
 	return p

@@ -22,6 +22,10 @@ type ledger struct {
 // long the ended credentials must not pass as those of a relay there is.
 const longestLease = time.Hour
 
+// mostAhead is how far ahead credentials end at most: those that end later were
+// told while the clock was ahead, and are good for nothing when it is right again.
+const mostAhead = maxTTL + time.Minute
+
 func newLedger(ttl time.Duration, now func() time.Time) *ledger {
 	return &ledger{ttl: ttl, now: now, told: make(map[string]int64), cuts: make(map[string]int64)}
 }
@@ -32,6 +36,7 @@ func newLedger(ttl time.Duration, now func() time.Time) *ledger {
 func (l *ledger) tell(name string, end time.Time, whole bool) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.setRight(name)
 	if cut, ok := l.cuts[name]; ok && whole && end.Unix() <= cut {
 		end = time.Unix(cut+1, 0)
 	}
@@ -59,6 +64,7 @@ func (l *ledger) names() []string {
 func (l *ledger) revoke(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.setRight(name)
 	l.cuts[name] = max(l.cuts[name], l.told[name], l.now().Add(l.ttl).Unix())
 	delete(l.told, name)
 }
@@ -73,8 +79,25 @@ func (l *ledger) revoked(name string, end time.Time) bool {
 	return ok && end.Unix() <= cut
 }
 
+// setRight takes care of what was noted of an identity while the clock was ahead:
+// what was told, or revoked, before then ends at the latest when what is told now does.
+func (l *ledger) setRight(name string) {
+	now := l.now()
+	for _, noted := range []map[string]int64{l.told, l.cuts} {
+		if noted[name] > now.Add(mostAhead).Unix() {
+			noted[name] = now.Add(l.ttl).Unix()
+		}
+	}
+}
+
 func (l *ledger) prune() {
 	now := l.now()
+	for name := range l.told {
+		l.setRight(name)
+	}
+	for name := range l.cuts {
+		l.setRight(name)
+	}
 	for name, end := range l.told {
 		if now.After(time.Unix(end, 0)) {
 			delete(l.told, name)

@@ -49,6 +49,35 @@ func TestCredentialsOfARevokedIdentityAreRefusedAndNewOnesAreNot(t *testing.T) {
 	}
 }
 
+// What was told, or revoked, while the clock was ahead.
+func TestRevokedWhileTheClockIsAheadIsRevokedWhenItIsRightAndNewOnesAreNot(t *testing.T) {
+	threat.Row(t, 26, 0)
+	const ahead = 10 * 365 * 24 * time.Hour
+	for _, when := range []string{"before it is right", "after"} {
+		s, servers, now, _ := told(t)
+		user, credential := login(servers, "alice")
+		now.forward(ahead)
+		login(servers, "alice")
+		if when != "after" {
+			s.End(isAlice)
+		}
+		now.forward(-ahead)
+		if when == "after" {
+			s.End(isAlice)
+		}
+		newUser, newCredential := login(servers, "alice")
+		if _, end, err := parseUsername(newUser); err != nil || end.After(now.now().Add(defaultTTL+2*time.Second)) {
+			t.Errorf("%s: new ones end %v, it is %v", when, end, now.now())
+		}
+		if err := dial(t, "udp", s.at(), user, credential).allocate(t); err == nil {
+			t.Errorf("%s: revoked ones are good", when)
+		}
+		if err := dial(t, "udp", s.at(), newUser, newCredential).allocate(t); err != nil {
+			t.Errorf("%s: new ones are refused: %v", when, err)
+		}
+	}
+}
+
 func TestARevokedIdentityIsRefusedThoughItHasNoRelay(t *testing.T) {
 	for name, end := range map[string]func(*Server){
 		"told here": func(s *Server) { s.End(isAlice) },

@@ -36,7 +36,7 @@ func Listen(c ListenConfig) (*Server, error) {
 		longest: c.MaxLifetime, sides: sides, log: c.Logger,
 		byAddress: make(map[netip.AddrPort]*relay), byConnection: make(map[connection]*relay), held: make(map[string]int),
 	}
-	s.relays.peers = &peers{allow: c.AllowPeers, relays: s.relays}
+	s.relays.peers = &peers{allow: c.AllowPeers, relays: s.relays, began: time.Now()}
 	for _, addr := range addrs {
 		if err := s.listen(addr); err != nil {
 			s.closeSockets()
@@ -117,6 +117,7 @@ func (s *Server) pionConfig() pion.ServerConfig {
 func (s *Server) authenticate(request *pion.RequestAttributes) (name string, key []byte, ok bool) {
 	const allocate = 0x003 // RFC 8656, 17
 	name, end, err := parseUsername(request.Username)
+	now := s.config.Now()
 	switch {
 	case err != nil:
 		s.refused.note("", err.Error())
@@ -127,7 +128,10 @@ func (s *Server) authenticate(request *pion.RequestAttributes) (name string, key
 	case s.ledger.revoked(name, end):
 		s.refused.note(name, "the credentials were revoked")
 		return "", nil, false
-	case s.config.Now().After(end) && (request.Method == allocate || !s.relays.has(name, request.SrcAddr)):
+	case end.After(now.Add(mostAhead)) && request.Method == allocate:
+		s.refused.note(name, "the credentials end more than a day ahead, which none of this server do; was the clock set?")
+		return "", nil, false
+	case now.After(end) && (request.Method == allocate || !s.relays.has(name, request.SrcAddr)):
 		s.refused.note(name, "the credentials have ended")
 		return "", nil, false
 	}

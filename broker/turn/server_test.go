@@ -312,6 +312,29 @@ func TestEndedCredentialsKeepARelayButMakeNone(t *testing.T) {
 	}
 }
 
+func TestCredentialsOfATimeToComeKeepARelayButMakeNone(t *testing.T) {
+	threat.Row(t, 26, 0)
+	s, servers, now, log := start(t)
+	const ahead = 10 * 365 * 24 * time.Hour // that the clock is when they are made
+	now.forward(ahead)
+	alice, bob := joined(t, s, servers, "udp", "tcp")
+	user, credential := login(servers, "alice")
+	now.forward(-ahead)
+
+	hears(t, alice, bob, "still here")
+	if err := alice.CreatePermission(bob.relay.LocalAddr()); err != nil {
+		t.Errorf("a call ends when the clock is set right: %v", err)
+	}
+	if err := dial(t, "udp", s.at(), user, credential).allocate(t); err == nil {
+		t.Error("credentials that are good for ten years make a relay")
+	}
+	log.waitFor(t, "more than a day ahead", 1)
+	user, credential = login(servers, "alice")
+	if err := dial(t, "udp", s.at(), user, credential).allocate(t); err != nil {
+		t.Errorf("new ones do not: %v", err)
+	}
+}
+
 func TestIdentitiesAndTheServerHaveSoManyRelays(t *testing.T) {
 	threat.Row(t, 26, 0)
 	s, servers, _, log := start(t, func(c *ListenConfig) { c.MaxPerIdentity, c.MaxRelays = 2, 3 })
