@@ -14,6 +14,8 @@ import (
 // and started again.
 type program struct {
 	*site
+	path   string // of the binary
+	env    []string
 	args   []string
 	cmd    *exec.Cmd
 	starts int
@@ -35,15 +37,23 @@ func freePort(t testing.TB) string {
 	return ""
 }
 
-// startMortal starts it, on a port of its own.
+// startMortal starts it.
 func startMortal(t testing.TB, args ...string) *program {
+	t.Helper()
+	return startBinary(t, os.Args[0], []string{asProgram + "=1"}, append([]string{"--grace=" + chaosGrace.String(),
+		"--limit-rate=0", "--limit-joins=0", "--limit-sessions=0", "--limit-logins=0"}, args...)...)
+}
+
+// startBinary starts a binary of it, on a port of its own.
+func startBinary(t testing.TB, path string, env []string, args ...string) *program {
 	t.Helper()
 	addr := freePort(t)
 	p := &program{
 		site: &site{testServer: &testServer{MQTT: addr, Log: new(logs)}},
-		args: append([]string{"serve", "--listen=" + addr, "--grace=" + chaosGrace.String(),
-			"--limit-rate=0", "--limit-joins=0", "--limit-sessions=0", "--limit-logins=0"}, args...),
+		path: path, env: env,
+		args: append([]string{"serve", "--listen=" + addr}, args...),
 	}
+	p.URL, p.WS = "http://"+addr, "ws://"+addr+"/ws"
 	p.start(t)
 	t.Cleanup(func() {
 		p.kill()
@@ -56,8 +66,8 @@ func startMortal(t testing.TB, args ...string) *program {
 
 func (p *program) start(t testing.TB) {
 	t.Helper()
-	p.cmd = exec.Command(os.Args[0], p.args...)
-	p.cmd.Env = append(os.Environ(), asProgram+"=1")
+	p.cmd = exec.Command(p.path, p.args...)
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stderr = p.Log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -176,7 +176,6 @@ func mqttDoor(scheme string, version byte) threat.Doors {
 func TestThreatsThatNothingShowsYet(t *testing.T) {
 	for row, why := range map[int]string{
 		30: "there is no cluster yet",
-		32: "a clock that jumps",
 	} {
 		t.Run(strconv.Itoa(row), func(t *testing.T) { threat.Missing(t, row, why) })
 	}
