@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	paho5 "github.com/eclipse/paho.golang/paho"
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 	"github.com/gorilla/websocket"
+	"golang.org/x/crypto/argon2"
 
 	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
@@ -43,6 +45,13 @@ func usersFile(t testing.TB, passwords map[string]string) string {
 		}
 	}
 	return path
+}
+
+// cheapHash is a hash that costs next to nothing, for tests that log in often.
+func cheapHash(password string) string {
+	salt := []byte("sixteen of these")
+	b64 := base64.RawStdEncoding.EncodeToString
+	return "$argon2id$v=19$m=64,t=1,p=1$" + b64(salt) + "$" + b64(argon2.IDKey([]byte(password), salt, 1, 64, 1, 32))
 }
 
 // replace puts text in the place of a file, at once.

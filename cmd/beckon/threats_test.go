@@ -173,14 +173,6 @@ func mqttDoor(scheme string, version byte) threat.Doors {
 	}[fmt.Sprint(scheme, version)]
 }
 
-func TestThreatsThatNothingShowsYet(t *testing.T) {
-	for row, why := range map[int]string{
-		30: "there is no cluster yet",
-	} {
-		t.Run(strconv.Itoa(row), func(t *testing.T) { threat.Missing(t, row, why) })
-	}
-}
-
 // Nothing listens but what was declared, and no path tells of the inside.
 func TestThreatOnlyDeclaredPortsAnswerAndNoPathShowsTheInside(t *testing.T) {
 	threat.Row(t, 31, threat.HTTP)
