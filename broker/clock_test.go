@@ -35,6 +35,7 @@ func (c *wallClock) watched(t *testing.T, config Config) *Broker {
 		defer close(watching)
 		b.WatchClock(ctx)
 	}()
+	synctest.Wait() // until it looks
 	t.Cleanup(func() { stop(); <-watching })
 	return b
 }
