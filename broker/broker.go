@@ -52,6 +52,7 @@ type Config struct {
 	Handshake   time.Duration    // from accepting a connection to its CONNECT; 10 s
 	Now         func() time.Time // the clock that credentials end by; time.Now
 	Queued      *atomic.Int64    // where the bytes that wait for all MQTT connections are counted; nowhere by default
+	Soon        func(func())     // has a turn to write called soon, see guard.Limits; on a goroutine of its own
 	Logger      *slog.Logger     // discards by default
 }
 
@@ -143,7 +144,7 @@ func New(c Config) (*Broker, error) {
 	b := &Broker{Config: c, clients: make(map[*client]struct{}), sessions: make(map[*Session]struct{})}
 	b.watchers.Store(new([]*member))
 	b.outside = newOutside(b)
-	b.limits = guard.Limits{Packets: packetsPer * c.Rate, Handshake: c.Handshake, Queue: c.Queue, Queued: c.Queued, Write: c.Write}
+	b.limits = guard.Limits{Packets: packetsPer * c.Rate, Handshake: c.Handshake, Queue: c.Queue, Queued: c.Queued, Write: c.Write, Soon: c.Soon}
 	if c.MaxMessage < 1<<27 {
 		// Twice the limit still reaches the room, so that its sender is told
 		// which message was too long instead of being cut off.

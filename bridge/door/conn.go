@@ -189,10 +189,30 @@ func (c *conn) hold(client netip.Addr) bool {
 }
 
 func (c *conn) Write(b []byte) (int, error) {
+	c.answered()
+	return c.peeker.Conn.Write(b)
+}
+
+// answered admits c, since something is written to it, unless its user says when.
+func (c *conn) answered() {
 	if !c.admitted.Load() && !c.held.Load() {
 		c.admit()
 	}
-	return c.peeker.Conn.Write(b)
+}
+
+// Eager is [bridge.Eager] for c: nil over TLS, whose records have to be whole.
+func (c *conn) Eager() func([]byte) int {
+	if c.encrypted() {
+		return nil
+	}
+	write := bridge.Eager(c.raw)
+	if write == nil {
+		return nil
+	}
+	return func(b []byte) int {
+		c.answered()
+		return write(b)
+	}
 }
 
 func (c *conn) SetDeadline(t time.Time) error {

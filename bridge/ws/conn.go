@@ -48,7 +48,7 @@ type conn struct {
 	written atomic.Uint64 // frames
 	unasked int           // bytes written since the last ping; the writer's
 	pace    *bridge.Pace
-	writer  func()        // write; kept, since a new one for each burst is garbage
+	writer  func()        // turn; kept, since a new one for each burst is garbage
 	done    chan struct{} // closed by the writer when the connection has ended
 
 	mu      sync.Mutex
@@ -64,7 +64,7 @@ type conn struct {
 
 func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentials, authenticated func()) *conn {
 	c := &conn{h: h, n: h.number.Add(1), ws: ws, wire: wire, done: make(chan struct{}), since: time.Now(), authenticated: authenticated}
-	c.writer = c.write
+	c.writer = c.turn
 	c.pace = bridge.NewPace(h.cfg.Frames)
 	c.queue.limit = h.cfg.Queue
 	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: c.n, Out: c.out, End: c.over})
@@ -273,34 +273,51 @@ func (c *conn) ended() bool {
 }
 
 func (c *conn) startWriter(start bool) {
-	if start {
+	switch {
+	case !start:
+	case c.wire.eager != nil:
+		c.h.cfg.Soon(c.writer)
+	default:
 		go c.writer()
 	}
 }
 
-// write is the writer: it sends what waits, then goes.
-func (c *conn) write() {
+// turn sends a load of what waits, in one go, if the socket takes it at once. If not,
+// and at the end, there is a goroutine for it, which may wait.
+func (c *conn) turn() {
+	l, ok := c.queue.take(chunk)
+	if !ok {
+		return
+	}
+	err := c.encode(l)
+	switch {
+	case err == nil && l.last == nil && c.wire.try():
+		c.startWriter(c.queue.wrote(l.size))
+	case c.wire.eager != nil:
+		go c.write(l, err)
+	default: // this goroutine is the one
+		c.write(l, err)
+	}
+}
+
+// write is the writer: it sends a load, which encode has put into the wire, and what
+// waits then, and goes.
+func (c *conn) write(l load, err error) {
 	for {
-		l, ok := c.queue.take(chunk)
-		if !ok {
-			return
+		if errors.Is(err, websocket.ErrCloseSent) {
+			err = nil // by gorilla
 		}
-		err := c.send(l)
-		c.queue.wrote(l.size)
+		err = errors.Join(err, c.wire.flush())
 		if err != nil || l.last != nil {
 			c.wrote(err)
 			return
 		}
+		if !c.queue.wrote(l.size) {
+			return
+		}
+		l, _ = c.queue.take(chunk)
+		err = c.encode(l)
 	}
-}
-
-// send writes a load in one go.
-func (c *conn) send(l load) error {
-	err := c.encode(l)
-	if errors.Is(err, websocket.ErrCloseSent) {
-		err = nil // by gorilla
-	}
-	return errors.Join(err, c.wire.flush())
 }
 
 func (c *conn) encode(l load) error {

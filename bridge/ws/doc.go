@@ -7,7 +7,9 @@
 //	client <-- writer <-- queue <-- Session's Out <-- bus
 //
 // A connection has one goroutine, its reader, which ends it; a writer runs only
-// while something is waiting. What waits together leaves in one write.
+// while something is waiting. What waits together leaves in one write. What the socket
+// takes at once is written in a turn (Config.Soon), which never waits; a writer has a
+// goroutine of the connection's own only for the rest.
 //
 // # Where the contract was silent
 //

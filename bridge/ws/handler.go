@@ -50,6 +50,10 @@ type Config struct {
 	// Queued is where the bytes are counted that clients have not got. Nil: nowhere.
 	Queued *atomic.Int64
 
+	// Soon has a connection's turn to write called soon, see [bridge.Turns]. Default: on a
+	// goroutine of its own.
+	Soon func(turn func())
+
 	Logger *slog.Logger // default: slog.Default()
 }
 
@@ -123,6 +127,9 @@ func (c Config) withDefaults() Config {
 	wait(&c.Write, 5*time.Second)
 	if c.Root == "" {
 		c.Root = topics.DefaultRoot
+	}
+	if c.Soon == nil {
+		c.Soon = func(turn func()) { go turn() }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

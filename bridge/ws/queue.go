@@ -135,9 +135,12 @@ func (q *queue) take(chunk int) (l load, ok bool) {
 	return l, ok
 }
 
-// wrote makes room for as many bytes as were written.
-func (q *queue) wrote(size int) {
+// wrote makes room for as many bytes as were written, and reports whether there is
+// more. When there is nothing the writer has to stop.
+func (q *queue) wrote(size int) (more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.size -= size
+	q.writing = len(q.frames) > 0 || q.pong != nil || q.ping || q.last != nil
+	return q.writing
 }

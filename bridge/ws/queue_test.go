@@ -29,8 +29,10 @@ func TestAQueueTakesFramesUntilItIsFull(t *testing.T) {
 	if _, err := q.push(bridge.Frame{}); err != errFull {
 		t.Errorf("what is being written was not counted: %v", err)
 	}
-	q.wrote(l.size)
-	if start, err := q.push(bridge.Frame{}); start || err != nil {
+	if q.wrote(l.size) {
+		t.Error("there is more to write")
+	}
+	if start, err := q.push(bridge.Frame{}); !start || err != nil {
 		t.Errorf("with room again: %v, %v", start, err)
 	}
 }

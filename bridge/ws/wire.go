@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +35,8 @@ type wire struct {
 	err    error         // that wait found
 	frames *bufio.Reader // gorilla's, of this wire
 
-	until time.Time // the write deadline. Of whoever flushes
+	eager func([]byte) int // writes without waiting, see [bridge.Eager]; nil where one has to
+	until time.Time        // the write deadline. Of whoever flushes
 
 	mu     sync.Mutex
 	out    *[]byte // nil while there is nothing
@@ -60,6 +62,14 @@ func lenderOf(conn net.Conn) lender {
 		return lentSocket{l}
 	}
 	return nil
+}
+
+// eagerOf returns nil where there is none.
+func eagerOf(conn net.Conn) func([]byte) int {
+	if e, ok := conn.(interface{ Eager() func([]byte) int }); ok {
+		return e.Eager()
+	}
+	return bridge.Eager(conn)
 }
 
 // wait waits until there is something to read, or an error that Read will return.
@@ -152,6 +162,34 @@ func (w *wire) take() {
 // SetWriteDeadline does nothing: flush sets it.
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
+// try sends what was written as far as the socket takes it at once, and reports
+// whether that was all; the rest is for flush. It is called by one goroutine at a time.
+func (w *wire) try() bool {
+	if w.eager == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.out == nil {
+		return true
+	}
+	if n := w.eager(*w.out); n < len(*w.out) {
+		*w.out = slices.Delete(*w.out, 0, n)
+		return false
+	}
+	w.put(w.out)
+	w.out = nil
+	return true
+}
+
+// put gives a buffer back to the pool.
+func (w *wire) put(out *[]byte) {
+	if cap(*out) <= 4*chunk {
+		*out = (*out)[:0]
+		w.pool.Put(out)
+	}
+}
+
 // flush sends what was written. It is called by one goroutine at a time.
 func (w *wire) flush() error {
 	w.mu.Lock()
@@ -162,10 +200,7 @@ func (w *wire) flush() error {
 		return nil
 	}
 	err := w.send(*out)
-	if cap(*out) <= 4*chunk {
-		*out = (*out)[:0]
-		w.pool.Put(out)
-	}
+	w.put(out)
 	return err
 }
 
@@ -210,7 +245,7 @@ func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.wire.Conn, h.wire.lender = conn, lenderOf(conn)
+	h.wire.Conn, h.wire.lender, h.wire.eager = conn, lenderOf(conn), eagerOf(conn)
 	if rw.Reader.Buffered() > 0 {
 		return h.wire, rw, nil // too early, as gorilla will find
 	}

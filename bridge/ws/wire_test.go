@@ -106,3 +106,34 @@ func TestABusyWireSetsADeadlineOnceInAWhile(t *testing.T) {
 		t.Error("none was set when half of the time had passed")
 	}
 }
+
+func TestWhatTheSocketDoesNotTakeAtOnceIsFlushed(t *testing.T) {
+	var s sink
+	w := newWire(&s)
+	room := 5
+	w.eager = func(p []byte) int {
+		n, _ := s.Write(p[:min(len(p), room)])
+		room -= n
+		return n
+	}
+	if !w.try() {
+		t.Error("of nothing something was left")
+	}
+	w.text(bridge.Frame{Head: []byte("a")})
+	if !w.try() || s.deadlines != 0 {
+		t.Error("what there was room for did not leave at once")
+	}
+	w.text(bridge.Frame{Head: []byte("bcd")})
+	if w.try() {
+		t.Error("more left than there was room for")
+	}
+	w.text(bridge.Frame{Head: []byte("e")})
+	if err := w.flush(); err != nil || s.deadlines != 1 {
+		t.Errorf("the rest was flushed with %d deadlines, %v", s.deadlines, err)
+	}
+	for _, want := range []string{"a", "bcd", "e"} {
+		if got := textFrame(t, &s); string(got) != want {
+			t.Errorf("%q was written in place of %q", got, want)
+		}
+	}
+}

@@ -52,6 +52,10 @@ func New(c net.Conn, l Limits, onAck func(Ack) (awaited bool)) *Conn {
 	g := &Conn{conn: c, limits: l, done: make(chan struct{}), halt: make(chan struct{}), pace: pace.New(l.Packets, 4*l.Packets), handshake: time.Now().Add(l.Handshake)}
 	g.in = stream{checker: checker{limits: l}, onAck: onAck}
 	g.out = queue{conn: c, limit: l.Queue, all: l.Queued, wait: l.Write, last: g.finish}
+	if e, ok := c.(interface{ Eager() func([]byte) int }); ok {
+		g.out.eager = e.Eager()
+	}
+	g.out.soon, g.out.turn = l.Soon, g.out.try
 	_ = c.SetReadDeadline(g.handshake) // a connection that fails here fails again in Next
 	return g
 }

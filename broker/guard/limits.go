@@ -44,11 +44,19 @@ type Limits struct {
 	// Queued is where the bytes that wait in the queues of all are counted; nil:
 	// nowhere.
 	Queued *atomic.Int64
+
+	// Soon has a connection's turn to write called soon, with others' on few
+	// goroutines. A turn never waits, and there is one at a time for a connection. nil:
+	// each is called on a goroutine of its own.
+	Soon func(turn func())
 }
 
 func (l Limits) withDefaults() Limits {
 	if l.Queued == nil {
 		l.Queued = new(atomic.Int64)
+	}
+	if l.Soon == nil {
+		l.Soon = func(turn func()) { go turn() }
 	}
 	limit(&l.Handshake, 10*time.Second, forever)
 	limit(&l.Unauthenticated, 8<<10, largest)

@@ -12,10 +12,14 @@ import (
 // to take that much, so what stalls half-way is cut as soon as what takes nothing.
 const longestWrite = 32 << 10
 
-// queue is what waits to be written to a connection. It has a goroutine only
-// while something does.
+// queue is what waits to be written to a connection. While something does it has a
+// writer: a turn, that gives the socket what it takes at once, or a goroutine, that
+// waits for it to take the rest.
 type queue struct {
 	conn     net.Conn
+	eager    func([]byte) int // writes as much as the socket takes at once; nil where one has to wait
+	soon     func(func())     // has a turn called
+	turn     func()           // try; kept, since a new one for each burst is garbage
 	limit    int
 	all      *atomic.Int64 // bytes that wait in every queue
 	wait     time.Duration
@@ -74,32 +78,67 @@ func (q *queue) put(head, body []byte) {
 }
 
 func (q *queue) start() {
-	if !q.writing {
-		q.writing = true
-		go q.write()
+	switch {
+	case q.writing:
+		return
+	case q.eager != nil:
+		q.soon(q.turn)
+	default:
+		go q.write(nil, 0)
+	}
+	q.writing = true
+}
+
+// try is a turn: it sends what waits as far as the socket takes it at once. It leaves
+// the rest, and the end, to a goroutine.
+func (q *queue) try() {
+	b, _ := q.next()
+	if b == nil { // the end
+		go q.last(nil)
+		return
+	}
+	n := q.eager(b.b[:min(len(b.b), longestWrite)])
+	q.sent(n)
+	if n < len(b.b) {
+		go q.write(b, n)
+		return
+	}
+	b.free()
+	q.tellRoom()
+	if q.more() {
+		q.soon(q.turn)
 	}
 }
 
-// write sends what waits until nothing does.
-func (q *queue) write() {
+// write sends what is left of b, of which n bytes have left, and what waits, until
+// nothing does.
+func (q *queue) write(b *buffer, n int) {
 	for {
-		b, more := q.next()
 		if b == nil {
-			if !more {
-				q.last(nil)
+			more := false
+			if b, more = q.next(); b == nil {
+				if !more {
+					q.last(nil)
+				}
+				return
 			}
-			return
 		}
-		err := q.send(b.b)
+		err := q.send(b.b[n:])
 		b.free()
 		if err != nil {
 			q.drop()
 			q.last(err)
 			return
 		}
-		if q.wasFull() && q.room != nil {
-			q.room()
-		}
+		q.tellRoom()
+		b, n = nil, 0
+	}
+}
+
+// tellRoom is called when all that waited was sent.
+func (q *queue) tellRoom() {
+	if q.wasFull() && q.room != nil {
+		q.room()
 	}
 }
 
@@ -124,6 +163,14 @@ func (q *queue) next() (b *buffer, more bool) {
 	return b, !q.closed
 }
 
+// more reports whether a turn is to follow.
+func (q *queue) more() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.writing = q.waiting != nil || q.closed
+	return q.writing
+}
+
 func (q *queue) send(b []byte) error {
 	for len(b) > 0 {
 		part := b[:min(len(b), longestWrite)]
@@ -131,10 +178,7 @@ func (q *queue) send(b []byte) error {
 			return fmt.Errorf("guard: write: %w", err)
 		}
 		n, err := q.conn.Write(part)
-		q.mu.Lock()
-		q.written += uint64(n)
-		q.mu.Unlock()
-		q.all.Add(-int64(n))
+		q.sent(n)
 		if err != nil && isTimeout(err) {
 			return fmt.Errorf("%w: took %d of %d bytes in %v", ErrSlowReceiver, n, len(part), q.wait)
 		}
@@ -144,6 +188,14 @@ func (q *queue) send(b []byte) error {
 		b = b[n:]
 	}
 	return nil
+}
+
+// sent counts bytes that the socket has taken.
+func (q *queue) sent(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.written += uint64(n)
+	q.all.Add(-int64(n))
 }
 
 // putOff gives the next write its time. To set a deadline costs; one that is not a

@@ -33,7 +33,8 @@ type house struct {
 	ice      *ice
 	waker    *waker // nil without --wake-url
 	overload *overload
-	draining atomic.Bool // /readyz says 503
+	turns    *bridge.Turns // to write, of all connections
+	draining atomic.Bool   // /readyz says 503
 
 	authenticate bridge.Authenticate // by the accounts, not too often for one identity
 
@@ -43,7 +44,7 @@ type house struct {
 
 // house puts the parts together, each over those before it.
 func (s *serve) house(stderr io.Writer) (*house, error) {
-	h := &house{log: s.logger(stderr)}
+	h := &house{log: s.logger(stderr), turns: bridge.NewTurns()}
 	h.life, h.end = context.WithCancel(context.Background())
 	h.overload = newOverload(h.log, int64(s.LimitQueues))
 	buildTLS := func(h *house) error { return s.buildTLS(h, stderr) }
@@ -101,6 +102,7 @@ func (s *serve) buildBroker(h *house) (err error) {
 		MaxHeld:      limit(s.LimitHeld),
 		Hold:         period(s.Hold),
 		Queued:       &h.overload.queued,
+		Soon:         h.turns.Soon,
 		Logger:       h.log,
 	}
 	if h.accounts != nil {
@@ -133,6 +135,7 @@ func (s *serve) buildWS(h *house) (err error) {
 		MaxRooms:     limit(s.LimitRooms),
 		Frames:       budget(framesPer * s.LimitRate),
 		Queued:       &h.overload.queued,
+		Soon:         h.turns.Soon,
 		Logger:       h.log,
 	}
 	if h.accounts != nil {
