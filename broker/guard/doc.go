@@ -24,8 +24,9 @@
 //     to be read into.
 //
 // State: the read side (stream, checker) belongs to whoever is in Next; the
-// queue has its own mutex and, while there is something to write, one
-// goroutine, which is also the one that closes the socket; deadlines and the
+// queue has its own mutex and, while there is something to write, one writer: a turn
+// ([Limits].Soon), which gives the socket what it takes at once, or a goroutine, which
+// waits for the rest and is also what closes the socket; deadlines and the
 // end are under Conn.mu. [Conn.Done] is closed when nothing of the Conn is left.
 //
 // What it does not do: it asks nobody who the client is or what it may, keeps
