@@ -257,7 +257,7 @@ func TestThreatReceiverThatReadsNothingIsCutAndItsSenderTold(t *testing.T) {
 	p50, p99, worst := song.end()
 	t.Logf("quiet: median %v, p99 %v; with %d receivers that read nothing: median %v, p99 %v, worst %v; their senders' worst acknowledgement %v; the last was cut %v after its queue was full",
 		quiet50, quiet99, len(twoWay), p50, p99, worst, worstAck, worstCut.Round(time.Millisecond))
-	most := time.Second // who waits for a stalled one waits five
+	most := 3 * time.Second // on a busy machine; who waits for a stalled one waits five
 	if *long {
 		most = 100 * time.Millisecond // on a machine with nothing else to do
 	}
