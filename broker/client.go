@@ -39,9 +39,8 @@ type client struct {
 
 	mu       sync.Mutex // guards what follows
 	window   int
-	corked   bool           // a SUBACK has to go first
-	waiting  fifo[outgoing] // for the cork, the window, or room in the guard's queue
-	bytes    int            // of what is waiting
+	corked   bool // a SUBACK has to go first
+	waiting  backlog
 	inFlight fifo[outgoing] // of QoS 1 and 2, by their identifiers
 	unacked  int            // bytes of it
 	stall    *time.Timer    // runs while the window is full
@@ -52,7 +51,7 @@ type client struct {
 }
 
 func newClient(b *Broker, conn net.Conn) *client {
-	c := &client{broker: b, socket: conn, window: sendWindow}
+	c := &client{broker: b, socket: conn, window: sendWindow, waiting: backlog{all: b.Queued}}
 	c.Conn = guard.New(conn, b.limits, c.acknowledged)
 	c.OnRoom(c.resume)
 	return c
@@ -97,7 +96,7 @@ func (c *client) gone(err error) {
 	}
 	<-c.Done()
 	c.mu.Lock()
-	c.holds(-c.bytes) // it takes nothing more
+	c.waiting.removeAll(func(*outgoing) bool { return true }) // it takes nothing more
 	c.rest()
 	c.mu.Unlock()
 }

@@ -55,19 +55,12 @@ func (c *client) deliver(m *message, how reception) error {
 			return err
 		}
 	}
-	if !out.snapshot() && c.bytes+out.size() > c.broker.Queue {
+	if !out.snapshot() && c.waiting.bytes+out.size() > c.broker.Queue {
 		return errFull
 	}
-	c.holds(out.size())
 	c.waiting.push(out)
 	c.watch()
 	return nil
-}
-
-// holds counts bytes that wait. c.mu is held.
-func (c *client) holds(n int) {
-	c.bytes += n
-	c.broker.Queued.Add(int64(n))
 }
 
 // snapshot reports whether the message stood before the client subscribed.
@@ -98,13 +91,12 @@ func (c *client) resume() {
 // pump writes what waits, as far as it may and there is room; the guard calls
 // again when there is more. c.mu is held.
 func (c *client) pump() {
-	for !c.waiting.empty() && c.may(&c.waiting.items()[0]) {
-		out := c.waiting.items()[0]
+	for !c.waiting.empty() && c.may(c.waiting.first()) {
+		out := *c.waiting.first()
 		if c.write(&out) == errFull {
 			return
 		}
-		c.waiting.remove(0)
-		c.holds(-out.size())
+		c.waiting.shift()
 	}
 	c.watch()
 }

@@ -86,6 +86,31 @@ func TestWhatWasTakenBackOnceIsNotTakenBackAgain(t *testing.T) {
 	last.quiet("garage")
 }
 
+func TestWhatWasTakenBackCountsNoMore(t *testing.T) {
+	s := serve(t, Config{Queue: 64 << 10})
+	conn := rawCamera(t, s, 0x21, 0, 1) // receive maximum 1
+	send(t, conn, packet(0x82, []byte{0, 2, 0}, text(inbox("attic", "cam1")), []byte{1}))
+	receive(t, conn)
+	receive(t, conn) // hello, and no PUBACK
+	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"), inbox("attic", "alice"))
+	say := func(room string) {
+		t.Helper()
+		for range 2 {
+			big := `{"type":"msg","data":"` + strings.Repeat("x", 30000) + `"}`
+			if code := alice.publish("rtc/v1/"+room+"/to/cam1/alice", big, 1); code != 0 {
+				t.Errorf("in %s: reason %#x", room, code)
+			}
+		}
+	}
+	say("garage")
+	next := s.client3(t, "cam1").subscribe(inbox("garage", "cam1"))
+	next.expect("rtc/v1/garage/to/cam1/_ hello", "rtc/v1/garage/to/cam1/alice xxx", "rtc/v1/garage/to/cam1/alice xxx")
+	say("attic") // where it is still the first one
+	_ = conn.Close()
+	waitFor(t, "the loss of the first connection", func() bool { return s.connections() == 2 })
+	waitFor(t, "nothing to be counted any more", func() bool { return s.Queued.Load() == 0 })
+}
+
 func TestOfferThatMayHaveArrivedEndsWithTheByeOfItsSession(t *testing.T) {
 	s := serve(t, Config{Grace: soon})
 	conn := rawCamera(t, s)

@@ -37,7 +37,7 @@ func (c *client) isFull() bool {
 	if c.corked || c.waiting.empty() || len(c.inFlight.items()) == 0 {
 		return false
 	}
-	first := &c.waiting.items()[0]
+	first := c.waiting.first()
 	return first.qos() > 0 && !c.fits(first)
 }
 
