@@ -3,6 +3,7 @@ package broker
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -101,17 +102,29 @@ func (c *client) gone(err error) {
 	c.mu.Unlock()
 }
 
-// subscribe makes the subscriptions of a SUBSCRIBE.
+// subscribe makes the subscriptions of a SUBSCRIBE. A filter that asks for what
+// stands counts as a message, before the cork: the budget may be waited for.
 func (c *client) subscribe(pk packets.Packet) {
+	over := make([]*topics.Error, len(pk.Filters))
+	for i, f := range pk.Filters {
+		if c.asksWhatStands(f) {
+			over[i] = c.session.spend(c.session.messages, "messages")
+		}
+	}
 	c.mu.Lock()
 	c.corked = true
 	c.mu.Unlock()
 	c.acks, c.refusal = c.acks[:0], ""
-	for _, f := range pk.Filters {
-		err := c.session.subscribe(subscription{
-			text: f.Filter, qos: f.Qos, id: f.Identifier,
-			noLocal: f.NoLocal, retain: f.RetainAsPublished, handling: f.RetainHandling,
-		})
+	for i, f := range pk.Filters {
+		var err error
+		if over[i] != nil {
+			err = over[i]
+		} else {
+			err = c.add(subscription{
+				text: f.Filter, qos: f.Qos, id: f.Identifier,
+				noLocal: f.NoLocal, retain: f.RetainAsPublished, handling: f.RetainHandling,
+			})
+		}
 		ack := f.Qos
 		if err != nil {
 			e := topics.AsError(err)
@@ -121,6 +134,37 @@ func (c *client) subscribe(pk packets.Packet) {
 		}
 		c.acks = append(c.acks, ack)
 	}
+}
+
+// asksWhatStands reports whether a filter may be answered with presences, or what
+// is retained outside the rooms.
+func (c *client) asksWhatStands(f packets.Subscription) bool {
+	filter, err := c.broker.Root.ParseFilter(f.Filter)
+	return f.RetainHandling != 2 && (errors.Is(err, topics.ErrOutside) || err == nil && filter.Covers(topics.Presence))
+}
+
+// add makes a subscription. Of each filter one snapshot waits, the newest.
+func (c *client) add(sub subscription) error {
+	c.mu.Lock()
+	turn := c.count
+	c.mu.Unlock()
+	if err := c.session.subscribe(sub); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting.renew(sub.text, turn)
+	return nil
+}
+
+// remove removes a subscription, with the snapshot that waits for it, and reports
+// whether there was one.
+func (c *client) remove(filter string) bool {
+	was := c.session.unsubscribe(filter)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting.forget(filter)
+	return was
 }
 
 // subackCode is the reason code of a filter that is refused (MQTT 5, 3.9.3; MQTT
@@ -133,7 +177,7 @@ func subackCode(e *topics.Error, version byte) byte {
 		return packets.ErrNotAuthorized.Code
 	case e.Code == topics.BadRequest:
 		return packets.ErrTopicFilterInvalid.Code
-	case e.Code == topics.Busy:
+	case e.Code == topics.Busy, e.Code == topics.RateLimited:
 		return packets.ErrQuotaExceeded.Code
 	default:
 		return packets.ErrUnspecifiedError.Code

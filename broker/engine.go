@@ -207,7 +207,7 @@ func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet 
 	c.acks = c.acks[:0]
 	for _, f := range pk.Filters {
 		ack := packets.CodeNoSubscriptionExisted.Code
-		if c.session.unsubscribe(f.Filter) {
+		if c.remove(f.Filter) {
 			ack = packets.CodeSuccess.Code
 		}
 		c.acks = append(c.acks, ack)

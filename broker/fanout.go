@@ -97,7 +97,7 @@ func (r *room) snapshot(in *member, sub subscription) {
 		if p.name == in.session.peer || !sub.filter.Match(m.Address) {
 			continue
 		}
-		how := reception{retain: true}
+		how := reception{retain: true, stood: sub.text}
 		how.take(&sub)
 		r.deliver(in, m, how)
 	}

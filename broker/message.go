@@ -48,6 +48,7 @@ type reception struct {
 	qos    byte
 	ids    []int // subscription identifiers (MQTT 5, 3.8.2.1.2)
 	retain bool
+	stood  string // the filter that it stood for when that was subscribed to; "" for what is said now
 }
 
 var (

@@ -33,8 +33,7 @@ const (
 	awaitPubcomp
 )
 
-// deliver sends m to the client, or queues it. What is retained is not counted: a
-// snapshot comes once, its payloads are the room's, and it has to fit.
+// deliver sends m to the client, or queues it.
 func (c *client) deliver(m *message, how reception) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,7 +54,7 @@ func (c *client) deliver(m *message, how reception) error {
 			return err
 		}
 	}
-	if !out.snapshot() && c.waiting.bytes+out.size() > c.broker.Queue {
+	if !c.waiting.fits(&out, c.broker.Queue) {
 		return errFull
 	}
 	c.waiting.push(out)
@@ -64,15 +63,10 @@ func (c *client) deliver(m *message, how reception) error {
 }
 
 // snapshot reports whether the message stood before the client subscribed.
-func (o *outgoing) snapshot() bool { return o.how.retain && o.m.retained }
+func (o *outgoing) snapshot() bool { return o.how.stood != "" }
 
 // size is what the message counts for in the limit of what waits, in bytes.
-func (o *outgoing) size() int {
-	if o.snapshot() {
-		return 0
-	}
-	return len(o.m.Payload) + len(o.m.topic)
-}
+func (o *outgoing) size() int { return len(o.m.Payload) + len(o.m.topic) }
 
 func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
 

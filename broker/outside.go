@@ -153,7 +153,7 @@ func (o *outside) subscribe(s *Session, sub subscription) error {
 	if group != "" || sub.handling == 2 || sub.handling == 1 && at >= 0 {
 		return nil
 	}
-	how := reception{retain: true}
+	how := reception{retain: true, stood: sub.text}
 	how.take(&sub)
 	for topic, m := range o.retained {
 		if topics.Covers(inner, topic) {
