@@ -33,7 +33,7 @@ func (b *backlog) fits(out *outgoing, limit int) bool {
 	if out.snapshot() {
 		return b.snapshots < maxSnapshots
 	}
-	return b.bytes+out.size() <= limit
+	return b.bytes+out.size <= limit
 }
 
 func (b *backlog) push(out outgoing) {
@@ -80,6 +80,6 @@ func (b *backlog) count(out *outgoing, n int) {
 		b.all.Add(int64(n * snapshotSize))
 		return
 	}
-	b.bytes += n * out.size()
-	b.all.Add(int64(n * out.size()))
+	b.bytes += n * out.size
+	b.all.Add(int64(n * out.size))
 }

@@ -176,3 +176,43 @@ func TestReceiverMaximumPacketSizeIsToldToTheSender(t *testing.T) {
 	alice.publish("rtc/v1/garage/to/small/alice", `{"type":"msg","data":"fits"}`, 1)
 	small.expect("rtc/v1/garage/to/small/_ hello", "rtc/v1/garage/to/small/alice fits")
 }
+
+func TestReceiverMaximumPacketSizeIsToldToTheSenderThoughTheMessageWouldHaveWaited(t *testing.T) {
+	big := `{"type":"msg","data":"` + strings.Repeat("x", 2000) + `"}`
+	const to = "rtc/v1/garage/to/cam1/alice"
+	small := []byte{0x27, 0, 0, 4, 0} // maximum packet size 1024
+	t.Run("for the window", func(t *testing.T) {
+		s := serve(t, Config{})
+		conn := rawCamera(t, s, append(small, 0x21, 0, 1)...) // receive maximum 1
+		alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
+		alice.expect("rtc/v1/garage/to/alice/_ hello")
+		for _, c := range []struct {
+			payload string
+			reason  byte
+		}{{`{"type":"msg","data":1}`, 0}, {big, 0x95}, {`{"type":"msg","data":2}`, 0}} {
+			if reason := alice.publish(to, c.payload, 1); reason != c.reason {
+				t.Errorf("reason %#x, want %#x", reason, c.reason)
+			}
+		}
+		alice.expect(`rtc/v1/garage/to/alice/_ "code":413`)
+		for n := range 2 {
+			pk := parsed(t, 5, receive(t, conn))
+			if want := fmt.Sprintf(`{"type":"msg","data":%d}`, n+1); string(pk.Payload) != want {
+				t.Errorf("got %s, want %s", pk.Payload, want)
+			}
+			send(t, conn, []byte{0x40, 2, byte(pk.PacketID >> 8), byte(pk.PacketID)})
+		}
+	})
+	t.Run("for its receiver to come back", func(t *testing.T) {
+		s := serve(t, Config{Grace: long})
+		_ = rawCamera(t, s).Close()
+		waitFor(t, "the loss of cam1 to be noticed", func() bool { return s.connections() == 0 })
+		alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
+		alice.expect("rtc/v1/garage/to/alice/_ hello")
+		if reason := alice.publish(to, big, 1); reason != 0 {
+			t.Errorf("reason %#x while cam1 is expected back", reason)
+		}
+		rawCamera(t, s, small...)
+		alice.expect(`rtc/v1/garage/to/alice/_ "code":413`)
+	})
+}

@@ -17,6 +17,7 @@ type outgoing struct {
 	how  reception
 	at   time.Time // when it came; zero for what does not expire
 	turn uint64    // the order in which they came
+	size int       // of its packet, in bytes
 	end  uint64    // where it ends in the stream of the guard
 	id   uint16    // packet identifier, of QoS 1 and 2
 	step step
@@ -33,7 +34,10 @@ const (
 	awaitPubcomp
 )
 
-// deliver sends m to the client, or queues it.
+// deliver sends m to the client, or queues it, or says why it does neither: then it
+// has not been there. What was taken is sent, or given back to its room when the
+// connection has ended (undelivered); so nothing that can be known of a message is
+// left for pump to find out.
 func (c *client) deliver(m *message, how reception) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,6 +52,11 @@ func (c *client) deliver(m *message, how reception) error {
 	out := outgoing{m: m, how: how, turn: c.count}
 	if m.properties != nil && m.properties.MessageExpiryInterval > 0 {
 		out.at = time.Now()
+	}
+	out.size = publishSize(c.Version(), &out)
+	if c.largest > 0 && uint64(out.size) > uint64(c.largest) { // [MQTT-3.1.2-24]
+		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
+			len(m.Payload), c.session.peer, c.largest)
 	}
 	if c.waiting.empty() && c.may(&out) {
 		if err := c.write(&out); err != errFull || !out.snapshot() {
@@ -64,9 +73,6 @@ func (c *client) deliver(m *message, how reception) error {
 
 // snapshot reports whether the message stood before the client subscribed.
 func (o *outgoing) snapshot() bool { return o.how.stood != "" }
-
-// size is what the message counts for in the limit of what waits, in bytes.
-func (o *outgoing) size() int { return len(o.m.Payload) + len(o.m.topic) }
 
 func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
 
@@ -95,19 +101,14 @@ func (c *client) pump() {
 	c.watch()
 }
 
-// write writes a PUBLISH. c.mu is held.
+// write writes a PUBLISH, or says errFull or errClosed. c.mu is held.
 func (c *client) write(out *outgoing) error {
-	m := out.m
 	if out.qos() > 0 {
 		c.number(out)
 	}
 	var space [headSpace]byte
 	head := appendPublish(space[:0], c.Version(), out)
-	if size := len(head) + len(m.Payload); c.largest > 0 && uint64(size) > uint64(c.largest) { // [MQTT-3.1.2-24]
-		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
-			len(m.Payload), c.session.peer, c.largest)
-	}
-	switch err := c.Send(head, m.Payload); {
+	switch err := c.Send(head, out.m.Payload); {
 	case errors.Is(err, guard.ErrQueueFull):
 		return errFull
 	case err != nil:
@@ -117,7 +118,7 @@ func (c *client) write(out *outgoing) error {
 	if out.qos() > 0 {
 		c.lastID = out.id
 		c.inFlight.push(*out)
-		c.unacked += out.size()
+		c.unacked += out.size
 	} else {
 		c.remember(out)
 	}
@@ -205,7 +206,7 @@ func (c *client) acknowledged(ack guard.Ack) (awaited bool) {
 	case ack.Type == packets.Puback && now == awaitPuback,
 		ack.Type == packets.Pubcomp && now == awaitPubcomp,
 		ack.Type == packets.Pubrec && now == awaitPubrec && ack.Reason >= packets.ErrUnspecifiedError.Code:
-		c.unacked -= c.inFlight.items()[i].size()
+		c.unacked -= c.inFlight.items()[i].size
 		c.inFlight.remove(i)
 	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
 		c.inFlight.items()[i].step = awaitPubcomp

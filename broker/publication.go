@@ -71,23 +71,41 @@ func travelling(p packets.Properties) *packets.Properties {
 // headSpace holds all but the payload of most PUBLISH packets.
 const headSpace = 320
 
+// publishSize is the length of the PUBLISH of out, in bytes.
+func publishSize(version byte, out *outgoing) int {
+	n := 0
+	if version >= 5 {
+		n = len(appendProperties(nil, out))
+	}
+	n = remaining(version, out, n)
+	return 1 + varintSize(n) + n
+}
+
+// remaining is its Remaining Length (MQTT 5, 2.1.4), with so many bytes of
+// properties.
+func remaining(version byte, out *outgoing, properties int) int {
+	n := 2 + len(out.m.topic) + len(out.m.Payload)
+	if out.qos() > 0 {
+		n += 2
+	}
+	if version >= 5 {
+		n += varintSize(properties) + properties
+	}
+	return n
+}
+
 // appendPublish appends the PUBLISH of out to b, without the payload.
 func appendPublish(b []byte, version byte, out *outgoing) []byte {
 	m, qos := out.m, out.qos()
 	var properties []byte
-	length := 2 + len(m.topic) + len(m.Payload)
-	if qos > 0 {
-		length += 2
-	}
 	if version >= 5 {
 		properties = appendProperties(nil, out)
-		length += varintSize(len(properties)) + len(properties)
 	}
 	first := packets.Publish<<4 | qos<<1
 	if out.how.retain && m.retained {
 		first |= 1
 	}
-	b = binary.AppendUvarint(append(b, first), uint64(length))
+	b = binary.AppendUvarint(append(b, first), uint64(remaining(version, out, len(properties))))
 	b = appendText(b, m.topic)
 	if qos > 0 {
 		b = binary.BigEndian.AppendUint16(b, out.id)

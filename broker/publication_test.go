@@ -30,6 +30,9 @@ func TestPublicationsReadAsTheyWereWritten(t *testing.T) {
 	} {
 		for _, version := range []byte{4, 5} {
 			b := append(appendPublish(nil, version, out), out.m.Payload...)
+			if n := publishSize(version, out); n != len(b) {
+				t.Errorf("%s: %d bytes, said to be %d", name, len(b), n)
+			}
 			pk := parsed(t, version, b)
 			if pk.TopicName != out.m.topic || !bytes.Equal(pk.Payload, out.m.Payload) || pk.PacketID != out.id ||
 				pk.FixedHeader.Qos != out.qos() || pk.FixedHeader.Retain != (out.m.retained && out.how.retain) {

@@ -29,7 +29,7 @@ func (c *client) fits(out *outgoing) bool {
 	if len(c.inFlight.items()) >= c.window {
 		return false
 	}
-	return c.unacked == 0 || c.unacked+out.size() <= c.broker.Queue
+	return c.unacked == 0 || c.unacked+out.size <= c.broker.Queue
 }
 
 // isFull reports whether what waits, waits for the window. c.mu is held.
