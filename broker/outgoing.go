@@ -89,11 +89,12 @@ func (c *client) resume() {
 }
 
 // pump writes what waits, as far as it may and there is room; the guard calls
-// again when there is more. c.mu is held.
+// again when there is more. When the connection has ended, what waits is left for
+// its room to take back. c.mu is held.
 func (c *client) pump() {
 	for !c.waiting.empty() && c.may(c.waiting.first()) {
 		out := *c.waiting.first()
-		if c.write(&out) == errFull {
+		if c.write(&out) != nil {
 			return
 		}
 		c.waiting.shift()

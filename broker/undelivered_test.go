@@ -86,6 +86,31 @@ func TestWhatWasTakenBackOnceIsNotTakenBackAgain(t *testing.T) {
 	last.quiet("garage")
 }
 
+func TestWhatWaitsIsNotLostWhenTheConnectionEndsBeforeTheAcknowledgementIsRead(t *testing.T) {
+	s := serve(t, Config{Grace: long})
+	rawCamera(t, s, 0x21, 0, 1) // receive maximum 1
+	cam := s.everyone()[0]
+	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
+	alice.expect("rtc/v1/garage/to/alice/_ hello")
+	for i := range 4 {
+		if code := alice.publish("rtc/v1/garage/to/cam1/alice", fmt.Sprintf(`{"type":"msg","data":%d}`, i), 1); code != 0 {
+			t.Fatalf("reason %#x", code)
+		}
+	}
+	cam.mu.Lock() // gone waits for it, so nothing is taken back yet
+	_ = cam.Close()
+	cam.inFlight.remove(0) // as acknowledged does
+	cam.pump()
+	cam.mu.Unlock()
+	waitFor(t, "the loss of cam1 to be noticed", func() bool { return s.connections() == 1 })
+	back := s.client3(t, "cam1").subscribe(inbox("garage", "cam1"))
+	back.expect("rtc/v1/garage/to/cam1/_ hello")
+	for i := range 3 {
+		back.expect(fmt.Sprintf(`rtc/v1/garage/to/cam1/alice "data":%d}`, i+1))
+	}
+	alice.quiet("garage")
+}
+
 func TestWhatWasTakenBackCountsNoMore(t *testing.T) {
 	s := serve(t, Config{Queue: 64 << 10})
 	conn := rawCamera(t, s, 0x21, 0, 1) // receive maximum 1
