@@ -586,6 +586,33 @@ func TestWhatWaitsForAcknowledgementsIsBoundedAndTold(t *testing.T) { // fault 2
 	alice.expect(`rtc/v1/garage/to/alice/_ "code":486`)
 }
 
+func TestAMessageThatNeverFitsTheQueueIsToldAndStopsNothing(t *testing.T) {
+	const queue = 2000
+	s := serve(t, Config{Queue: queue})
+	conn := rawCamera(t, s, 0x21, 0, 1) // receive maximum 1
+	s.acknowledged(t)
+	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
+	alice.expect("rtc/v1/garage/to/alice/_ hello")
+	const topic = "rtc/v1/garage/to/cam1/alice"
+	long := func(packet int) string {
+		around := len(topic) + len(`{"type":"msg","data":""}`) + 8 // first byte, two of length, two of the topic's, two of the identifier, no properties
+		return `{"type":"msg","data":"` + strings.Repeat("x", packet-around) + `"}`
+	}
+	for i, c := range []struct {
+		payload string
+		reason  byte
+	}{{`{"type":"msg"}`, 0}, {long(queue + 1), 0x95}, {long(queue), 0}} {
+		if reason := alice.publish(topic, c.payload, 1); reason != c.reason {
+			t.Errorf("message %d: reason %#x, want %#x", i, reason, c.reason)
+		}
+	}
+	pk := parsed(t, 5, receive(t, conn))
+	send(t, conn, []byte{0x40, 2, byte(pk.PacketID >> 8), byte(pk.PacketID)})
+	if p := receive(t, conn); len(p) != queue {
+		t.Errorf("got a packet of %d bytes, want %d", len(p), queue)
+	}
+}
+
 func TestPubrecIsAnsweredUnlessItRefuses(t *testing.T) {
 	s := serve(t, Config{})
 	conn := rawCamera(t, s)

@@ -54,9 +54,13 @@ func (c *client) deliver(m *message, how reception) error {
 		out.at = time.Now()
 	}
 	out.size = publishSize(c.Version(), &out)
-	if c.largest > 0 && uint64(out.size) > uint64(c.largest) { // [MQTT-3.1.2-24]
+	switch {
+	case c.largest > 0 && uint64(out.size) > uint64(c.largest): // [MQTT-3.1.2-24]
 		return topics.Errorf(topics.TooLarge, "the message has %d bytes, more than %s takes in a packet (Maximum Packet Size %d)",
 			len(m.Payload), c.session.peer, c.largest)
+	case out.size > c.broker.Queue: // it would wait for ever
+		return topics.Errorf(topics.TooLarge, "the message is a packet of %d bytes for %s, and the server lets %d wait for a connection",
+			out.size, c.session.peer, c.broker.Queue)
 	}
 	if c.waiting.empty() && c.may(&out) {
 		if err := c.write(&out); err != errFull || !out.snapshot() {

@@ -133,11 +133,15 @@ func (s *serve) check() error {
 			add("--%s is negative", setting.name)
 		}
 	}
-	if s.LimitMessage != 0 && s.LimitQueue != 0 && s.LimitQueue < s.LimitMessage {
-		add("--limit-queue %v is less than --limit-message %v: the longest message would never fit", s.LimitQueue, s.LimitMessage)
+	if s.LimitMessage != 0 && s.LimitQueue != 0 && s.LimitQueue < s.LimitMessage+headRoom {
+		add("--limit-queue %v is less than --limit-message %v and %v for what goes before it: the longest message would never fit", s.LimitQueue, s.LimitMessage, headRoom)
 	}
 	return errors.Join(wrong...)
 }
+
+// headRoom is what goes before a message on its way: its topic and properties, or
+// the routing members of a frame.
+const headRoom size = 4 << 10
 
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)

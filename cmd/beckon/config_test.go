@@ -213,6 +213,7 @@ func TestBrokenConfigurationDoesNotStartAndSaysWhatIsWrong(t *testing.T) {
 		"negative limit":         {dev("--limit-peers=-1"), []string{"--limit-peers is negative"}},
 		"negative grace":         {dev("--grace=-1s"), []string{"--grace is negative"}},
 		"queue under message":    {dev("--limit-queue=1KiB"), []string{"--limit-queue 1KiB", "--limit-message 64KiB"}},
+		"queue like message":     {dev("--limit-queue=64KiB"), []string{"--limit-queue 64KiB", "--limit-message 64KiB", "4KiB"}},
 		"address without port":   {dev("--listen=127.0.0.1"), []string{`"127.0.0.1"`, "host:port"}},
 		"port too high":          {dev("--listen=127.0.0.1:65536"), []string{"127.0.0.1:65536"}},
 		"address twice":          {dev("--listen=127.0.0.1:5", "--listen=127.0.0.1:5"), []string{"given twice"}},
