@@ -187,9 +187,10 @@ func subackCode(e *topics.Error, version byte) byte {
 // uncork lets go what waited for the SUBACK.
 func (c *client) uncork() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.corked = false
-	c.pump()
+	expired := c.pump()
+	c.mu.Unlock()
+	c.tellExpired(expired)
 }
 
 // end tells the client why and closes the connection, without waiting for it.

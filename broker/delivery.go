@@ -33,6 +33,9 @@ func (r *room) direct(m *message, me *peer, from *member) error {
 		return topics.Errorf(topics.TooLarge, "the message has %d bytes, %s takes at most %d", len(m.Payload), m.Dst, p.status.Max)
 	}
 	m.Until = r.deadline(p)
+	if !m.expires.IsZero() && m.expires.Before(m.Until) {
+		m.Until = m.expires
+	}
 	m.opens = m.Opens() && !me.has(m)
 	if m.opens {
 		for _, side := range [...]*peer{me, p} {
@@ -76,6 +79,18 @@ func (r *room) hand(p *peer, m *message) error {
 	default:
 		return topics.Errorf(topics.Offline, "%s in %s does not listen to %s: it has not subscribed to its inbox", p.name, r.name, m.Src)
 	}
+}
+
+// tellExpired is called when m waited for the connection of its receiver until it
+// expired.
+func (b *Broker) tellExpired(m *message) {
+	r := b.enter(m.Room, false)
+	if r == nil {
+		return // nobody is left to be told
+	}
+	defer r.leave()
+	r.failOne(r.peers[m.Dst], m, topics.Errorf(topics.Timeout, "%s did not take the message within the %d s of its Message Expiry Interval",
+		m.Dst, m.properties.MessageExpiryInterval))
 }
 
 // undelivered says, to the sender, why a receiver did not get a message.

@@ -63,6 +63,9 @@ type candidate struct {
 // wrong picture of the room for ever: it is cut off, and gets a snapshot when it
 // comes back.
 func (r *room) deliver(in *member, m *message, how reception) *topics.Error {
+	if m.expired() {
+		return nil // it waited for a session that is resumed
+	}
 	if m.Kind == topics.All && in.peer != nil {
 		if most := in.peer.status.Max; most > 0 && len(m.Payload) > most {
 			return topics.Errorf(topics.TooLarge, "the message has %d bytes, %s takes at most %d", len(m.Payload), in.peer.name, most).Of(m.Message, in.peer.name)

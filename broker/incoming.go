@@ -175,6 +175,7 @@ func (c *client) refuse(id uint16, refused *topics.Error) {
 // publish takes a message of the client to its room, and says why it was refused,
 // nil if it was not.
 func (c *client) publish(m *message) *topics.Error {
+	m.arrive()
 	a, err := c.broker.Root.Parse(m.topic)
 	m.Address = a
 	isOutside := errors.Is(err, topics.ErrOutside)

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"time"
+
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -17,7 +19,18 @@ type message struct {
 	opens      bool                // it began its session
 	handed     bool                // a connection was handed it, and did not acknowledge it
 	personal   bool                // an error about the connection, not about a message
+	expires    time.Time           // by its Message Expiry Interval (MQTT 5, 3.3.2.3.3); zero: never
 }
+
+// arrive is called when the message is published, from when its expiry counts.
+func (m *message) arrive() {
+	if m.properties != nil && m.properties.MessageExpiryInterval > 0 {
+		m.expires = time.Now().Add(time.Duration(m.properties.MessageExpiryInterval) * time.Second)
+	}
+}
+
+// expired reports whether it is too late to begin to deliver it [MQTT-3.3.2-5].
+func (m *message) expired() bool { return !m.expires.IsZero() && !time.Now().Before(m.expires) }
 
 // lasting reports whether the message is also for the next connection of its
 // receiver, which is told afresh who is there, and what hello says.

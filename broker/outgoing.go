@@ -15,11 +15,10 @@ import (
 type outgoing struct {
 	m    *message
 	how  reception
-	at   time.Time // when it came; zero for what does not expire
-	turn uint64    // the order in which they came
-	size int       // of its packet, in bytes
-	end  uint64    // where it ends in the stream of the guard
-	id   uint16    // packet identifier, of QoS 1 and 2
+	turn uint64 // the order in which they came
+	size int    // of its packet, in bytes
+	end  uint64 // where it ends in the stream of the guard
+	id   uint16 // packet identifier, of QoS 1 and 2
 	step step
 	back bool // it was taken back: the next connection has it
 }
@@ -36,8 +35,8 @@ const (
 
 // deliver sends m to the client, or queues it, or says why it does neither: then it
 // has not been there. What was taken is sent, or given back to its room when the
-// connection has ended (undelivered); so nothing that can be known of a message is
-// left for pump to find out.
+// connection has ended (undelivered), or, if it expired while it waited, its sender
+// is told (pump, tellExpired). Nothing else is found out about it later.
 func (c *client) deliver(m *message, how reception) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,9 +49,6 @@ func (c *client) deliver(m *message, how reception) error {
 	}
 	c.count++
 	out := outgoing{m: m, how: how, turn: c.count}
-	if m.properties != nil && m.properties.MessageExpiryInterval > 0 {
-		out.at = time.Now()
-	}
 	out.size = publishSize(c.Version(), &out)
 	switch {
 	case c.largest > 0 && uint64(out.size) > uint64(c.largest): // [MQTT-3.1.2-24]
@@ -88,22 +84,36 @@ func (c *client) may(out *outgoing) bool {
 // resume is called by the guard when its queue has room again.
 func (c *client) resume() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.pump()
+	expired := c.pump()
+	c.mu.Unlock()
+	c.tellExpired(expired)
 }
 
 // pump writes what waits, as far as it may and there is room; the guard calls
 // again when there is more. When the connection has ended, what waits is left for
-// its room to take back. c.mu is held.
-func (c *client) pump() {
+// its room to take back. c.mu is held; what expired while it waited is for the caller
+// to tell of without it, since that is the room's to do.
+func (c *client) pump() (expired []*message) {
 	for !c.waiting.empty() && c.may(c.waiting.first()) {
 		out := *c.waiting.first()
-		if c.write(&out) != nil {
-			return
+		if out.m.expired() {
+			expired = append(expired, out.m)
+		} else if c.write(&out) != nil {
+			break
 		}
 		c.waiting.shift()
 	}
 	c.watch()
+	return expired
+}
+
+// tellExpired tells the senders of what was for the client's peer and came too late.
+func (c *client) tellExpired(all []*message) {
+	for _, m := range all {
+		if m.Kind == topics.Direct && m.Room != "" && m.Dst == c.session.peer {
+			c.broker.tellExpired(m)
+		}
+	}
 }
 
 // write writes a PUBLISH, or says errFull or errClosed. c.mu is held.
@@ -202,7 +212,15 @@ func (c *client) acknowledged(ack guard.Ack) (awaited bool) {
 		return false
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	awaited = c.settle(ack)
+	expired := c.pump()
+	c.mu.Unlock()
+	c.tellExpired(expired)
+	return awaited
+}
+
+// settle does what an acknowledgement asks for. c.mu is held.
+func (c *client) settle(ack guard.Ack) (awaited bool) {
 	i, now := c.sent(ack.ID), awaitTurn
 	if i >= 0 {
 		now = c.inFlight.items()[i].step
@@ -222,7 +240,6 @@ func (c *client) acknowledged(ack guard.Ack) (awaited bool) {
 	if c.stall != nil && i >= 0 {
 		c.heard = time.Now()
 	}
-	c.pump()
 	return i >= 0
 }
 

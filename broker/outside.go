@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -46,6 +47,9 @@ func (o *outside) publish(s *Session, m *message) error {
 // spread does it, with o.mu held.
 func (o *outside) spread(s *Session, m *message) error {
 	if m.retained {
+		if len(o.retained) >= maxRetained {
+			o.expire()
+		}
 		if len(m.Payload) == 0 {
 			delete(o.retained, m.topic) // [MQTT-3.3.1-6]
 		} else if _, known := o.retained[m.topic]; !known && len(o.retained) >= maxRetained {
@@ -88,6 +92,11 @@ func (o *outside) spread(s *Session, m *message) error {
 	return nil
 }
 
+// expire lets go of what is retained and has expired [MQTT-3.3.2-5]. o.mu is held.
+func (o *outside) expire() {
+	maps.DeleteFunc(o.retained, func(_ string, m *message) bool { return m.expired() })
+}
+
 // deliver sends m to a listener. One whose queue is full is cut off rather than
 // left with a gap that nobody tells of.
 func (o *outside) deliver(to *Session, m *message, how reception) {
@@ -125,6 +134,7 @@ func (o *outside) endWill(s *Session, due bool) {
 	}
 	delete(o.wills, whose)
 	if due && !o.broker.draining.Load() && s.may().MayPublishOutside(s.will.topic) {
+		s.will.arrive()
 		_ = o.spread(s, s.will) // nobody is left to be told
 	}
 }
@@ -153,6 +163,7 @@ func (o *outside) subscribe(s *Session, sub subscription) error {
 	if group != "" || sub.handling == 2 || sub.handling == 1 && at >= 0 {
 		return nil
 	}
+	o.expire()
 	how := reception{retain: true, stood: sub.text}
 	how.take(&sub)
 	for topic, m := range o.retained {

@@ -129,8 +129,8 @@ func appendProperties(b []byte, out *outgoing) []byte {
 	if p.PayloadFormatFlag {
 		b = append(b, packets.PropPayloadFormat, p.PayloadFormat)
 	}
-	if expiry := int64(p.MessageExpiryInterval); expiry > 0 { // what is left of it: 3.3.2.3.3
-		left := max(1, expiry-int64(time.Since(out.at)/time.Second))
+	if !out.m.expires.IsZero() { // what is left of it, whole seconds [MQTT-3.3.2-6]
+		left := max(1, (time.Until(out.m.expires)+time.Second-1)/time.Second)
 		b = binary.BigEndian.AppendUint32(append(b, packets.PropMessageExpiryInterval), uint32(left))
 	}
 	if p.ContentType != "" {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"reflect"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -26,8 +27,9 @@ func TestPublicationsReadAsTheyWereWritten(t *testing.T) {
 		"retained":     {m: &message{topic: "a/b", retained: true}, how: reception{retain: true}},
 		"not any more": {m: &message{topic: "a/b", retained: true}},
 		"identifiers":  {m: &message{topic: "a/b"}, how: reception{ids: []int{1, 300_000}}},
-		"properties":   {m: &message{topic: "a/b", properties: all}, how: reception{ids: []int{7}}, at: time.Now()},
+		"properties":   {m: &message{topic: "a/b", properties: all}, how: reception{ids: []int{7}}},
 	} {
+		out.m.arrive()
 		for _, version := range []byte{4, 5} {
 			b := append(appendPublish(nil, version, out), out.m.Payload...)
 			if n := publishSize(version, out); n != len(b) {
@@ -61,12 +63,23 @@ func TestPublicationsReadAsTheyWereWritten(t *testing.T) {
 }
 
 func TestExpiryIsWhatIsLeftOfIt(t *testing.T) {
-	for late, want := range map[time.Duration]uint32{0: 60, 20 * time.Second: 40, time.Hour: 1} {
-		out := &outgoing{m: &message{topic: "a", properties: &packets.Properties{MessageExpiryInterval: 60}}, at: time.Now().Add(-late)}
-		if pk := parsed(t, 5, appendPublish(nil, 5, out)); pk.Properties.MessageExpiryInterval != want {
-			t.Errorf("%d s left after %v, want %d", pk.Properties.MessageExpiryInterval, late, want)
+	synctest.Test(t, func(t *testing.T) {
+		m := &message{topic: "a", properties: &packets.Properties{MessageExpiryInterval: 60}}
+		m.arrive()
+		for _, c := range []struct {
+			wait time.Duration
+			left uint32
+		}{{0, 60}, {20 * time.Second, 40}, {39*time.Second + 1, 1}} {
+			time.Sleep(c.wait)
+			if pk := parsed(t, 5, appendPublish(nil, 5, &outgoing{m: m})); pk.Properties.MessageExpiryInterval != c.left || m.expired() {
+				t.Errorf("%d s left, want %d; expired %v", pk.Properties.MessageExpiryInterval, c.left, m.expired())
+			}
 		}
-	}
+		time.Sleep(time.Second - 1)
+		if !m.expired() {
+			t.Error("after a minute it has not expired")
+		}
+	})
 }
 
 func TestVarintSizeIsThatOfTheVarint(t *testing.T) {

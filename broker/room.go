@@ -336,6 +336,7 @@ func (r *room) giveUp(p *peer, why string) {
 // publishWill publishes what the client of p asked for at CONNECT. It was checked
 // then. A presence as a will is needless: the server makes it.
 func (r *room) publishWill(p *peer, will *message) {
+	will.arrive()
 	switch {
 	case will.Kind == topics.All:
 		r.fanOut(will, nil)
