@@ -33,9 +33,13 @@ func (c *client) converse() (err error) {
 		}
 		switch kind, qos := packet[0]>>4, packet[0]>>1&3; {
 		case kind == packets.Publish && qos < 2:
-			c.published(packet)
+			if err := c.published(packet); err != nil {
+				return err
+			}
 		case kind == packets.Pingreq:
-			_, _ = c.Write([]byte{packets.Pingresp << 4, 0}) // what fails has ended the connection
+			if err := c.answer([]byte{packets.Pingresp << 4, 0}); err != nil {
+				return err
+			}
 		case kind == packets.Disconnect:
 			return nil
 		default:
@@ -123,8 +127,18 @@ func (c *client) pass(mochi *mqtt.Client, packet []byte) error {
 	return err
 }
 
-// published takes a PUBLISH of QoS 0 or 1.
-func (c *client) published(packet []byte) {
+// answer writes an answer to the client. One that finds no room has no other way to
+// come, and its client would wait for it for ever: an error is to end the connection.
+func (c *client) answer(packet []byte) error {
+	_, err := c.Write(packet)
+	if err != nil {
+		return fmt.Errorf("an answer: %w", err)
+	}
+	return nil
+}
+
+// published takes a PUBLISH of QoS 0 or 1. An error is to end the connection.
+func (c *client) published(packet []byte) error {
 	pub := parsePublish(packet, c.Version())
 	refused := c.publish(&message{
 		Delivery:   topics.Delivery{Payload: append([]byte(nil), pub.payload...)},
@@ -134,8 +148,9 @@ func (c *client) published(packet []byte) {
 		properties: pub.travelling(),
 	})
 	if pub.qos == 1 {
-		c.puback(pub.id, refused)
+		return c.puback(pub.id, refused)
 	}
+	return nil
 }
 
 // named is the topic as a string. Most often it is that of the last publish.
@@ -147,29 +162,32 @@ func (c *client) named(topic []byte) string {
 }
 
 // puback answers a publish of QoS 1.
-func (c *client) puback(id uint16, refused *topics.Error) {
+func (c *client) puback(id uint16, refused *topics.Error) error {
 	if refused != nil && c.Version() >= 5 {
-		c.refuse(id, refused)
-		return
+		return c.refuse(id, refused)
 	}
-	_, _ = c.Write([]byte{packets.Puback << 4, 2, byte(id >> 8), byte(id)})
+	return c.answer([]byte{packets.Puback << 4, 2, byte(id >> 8), byte(id)})
 }
 
 // refuse says in a PUBACK why a publish was refused. mochi leaves out a reason code
 // below 0x80 unless properties follow it, for which the client may have no room or
 // use. That one is written here.
-func (c *client) refuse(id uint16, refused *topics.Error) {
+func (c *client) refuse(id uint16, refused *topics.Error) error {
 	code := refused.Code.MQTT()
+	wordless := []byte{packets.Puback << 4, 3, byte(id >> 8), byte(id), code}
 	if code < packets.ErrUnspecifiedError.Code {
-		_, _ = c.Write([]byte{packets.Puback << 4, 3, byte(id >> 8), byte(id), code})
-		return
+		return c.answer(wordless)
 	}
-	_ = c.mochi.Load().WritePacket(packets.Packet{
+	err := c.mochi.Load().WritePacket(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Puback},
 		PacketID:    id,
 		ReasonCode:  code,
 		Properties:  packets.Properties{ReasonString: refused.Message},
 	})
+	if err == error(packets.ErrPacketTooLarge) { // for the client, words and all [MQTT-3.4.2-2]
+		return c.answer(wordless)
+	}
+	return err
 }
 
 // publish takes a message of the client to its room, and says why it was refused,

@@ -243,11 +243,14 @@ func (c *client) settle(ack guard.Ack) (awaited bool) {
 	return i >= 0
 }
 
-// release answers a PUBREC that did not refuse the message [MQTT-4.3.3-4].
+// release answers a PUBREC that did not refuse the message [MQTT-4.3.3-4]. An answer
+// that finds no room ends the connection.
 func (c *client) release(id uint16, code packets.Code) {
-	_ = c.mochi.Load().WritePacket(packets.Packet{
+	if err := c.mochi.Load().WritePacket(packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Pubrel, Qos: 1},
 		PacketID:    id,
 		ReasonCode:  code.Code,
-	})
+	}); err != nil {
+		_ = c.Close()
+	}
 }
