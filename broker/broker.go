@@ -95,8 +95,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Write == 0 {
 		c.Write = 5 * time.Second
 	}
-	if c.Handshake == 0 {
+	switch {
+	case c.Handshake == 0:
 		c.Handshake = 10 * time.Second
+	case c.Handshake < 0:
+		c.Handshake = forever
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -112,6 +115,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	return c, nil
 }
+
+// forever is the time of who set no limit; 146 years do not overflow.
+const forever = time.Duration(1 << 62)
 
 // Broker is the rooms and everyone in them.
 type Broker struct {

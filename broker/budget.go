@@ -17,7 +17,13 @@ const maxStrikes = 3
 // its sender. When it is refused something, package pace says.
 type budget struct{ *pace.Budget }
 
-func newBudget(perSecond, burst int) *budget { return &budget{pace.New(perSecond, burst)} }
+// newBudget makes one. A negative number sets no limit.
+func newBudget(perSecond, burst int) *budget {
+	if burst < 0 {
+		perSecond = 0
+	}
+	return &budget{pace.New(perSecond, burst)}
+}
 
 // spend takes one from the budget, and waits for it if need be, but not beyond the
 // context. It returns an error (429) when that one is refused; cut says that it

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
@@ -66,6 +68,34 @@ func TestWhoKeepsToTheBudgetIsNeverRefused(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 	})
+}
+
+func TestWhoHasNoLimitIsNotHeldToOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []Config{{Rate: -1}, {Rate: 50, Burst: -1}} {
+			b := newBroker(t, c)
+			bob := b.open(t, peerOf("bob", "garage")).join("garage")
+			start := time.Now()
+			for range 1000 {
+				if err := bob.say("bob", `{"type":"msg"}`); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if took := time.Since(start); took > 0 {
+				t.Errorf("%d a second, %d at once: 1000 messages took %v", c.Rate, c.Burst, took)
+			}
+		}
+	})
+}
+
+func TestWhoMayTakeForeverToConnectIsAuthenticated(t *testing.T) {
+	s := serve(t, Config{Handshake: -1, Authenticate: func(ctx context.Context, c topics.Credentials) (topics.Identity, error) {
+		if err := ctx.Err(); err != nil {
+			return topics.Identity{}, topics.Errorf(topics.Unavailable, "the context has ended: %v", err)
+		}
+		return auth.Dev(ctx, c)
+	}})
+	s.client5(t, "alice")
 }
 
 func TestJoinsHaveABudgetOfTheirOwn(t *testing.T) {
