@@ -16,8 +16,10 @@ func (q *fifo[T]) items() []T { return q.all[q.gone:] }
 
 func (q *fifo[T]) empty() bool { return q.gone == len(q.all) }
 
+// push appends v. What is there is moved to the front only when half of the space is
+// free: it is moved once for each time that it is passed, however long the queue.
 func (q *fifo[T]) push(v T) {
-	if q.gone > 0 && len(q.all) == cap(q.all) {
+	if q.gone > 0 && len(q.all) == cap(q.all) && q.gone >= len(q.all)/2 {
 		q.all = slices.Delete(q.all, 0, q.gone)
 		q.gone = 0
 	}

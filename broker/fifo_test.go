@@ -33,6 +33,29 @@ func TestFifoKeepsWhatASliceWould(t *testing.T) {
 	}
 }
 
+func TestFifoThatStaysLongMovesLittle(t *testing.T) {
+	const long, passes = 10_000, 100_000
+	var q fifo[int]
+	for range long {
+		q.push(0)
+	}
+	moved := 0
+	for range passes {
+		gone := q.gone
+		q.push(0)
+		if q.gone < gone {
+			moved += len(q.items())
+		}
+		q.remove(0)
+	}
+	if moved > 2*passes {
+		t.Errorf("%d items were moved while %d passed", moved, passes)
+	}
+	if n := cap(q.all); n > 4*long {
+		t.Errorf("%d items take %d places", long, n)
+	}
+}
+
 func TestFifoThatWentEmptyAllocatesNothing(t *testing.T) {
 	var q fifo[*message]
 	m := new(message)
