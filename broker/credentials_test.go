@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
@@ -245,17 +247,33 @@ func TestICEServersAreToldAndRenewedBeforeTheyEnd(t *testing.T) {
 }
 
 func TestExpiredMQTTConnectionIsToldAndClosed(t *testing.T) {
-	s := serve(t, Config{Authenticate: func(_ context.Context, c topics.Credentials) (topics.Identity, error) {
-		id := peerOf(c.Username, "garage")
-		id.Expires = time.Now().Add(300 * time.Millisecond)
-		return id, nil
-	}})
-	five := s.client5(t, "x", as("cam1")).subscribe(inbox("garage", "cam1"))
-	three := s.client3(t, "y", user3("cam2")).subscribe(inbox("garage", "cam2"))
-	five.expect("rtc/v1/garage/to/cam1/_ hello", `rtc/v1/garage/to/cam1/_ "code":401`)
-	three.expect("rtc/v1/garage/to/cam2/_ hello", `rtc/v1/garage/to/cam2/_ "code":401`)
-	five.waitEnded()
-	three.waitEnded()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		b.Authenticate = func(_ context.Context, c topics.Credentials) (topics.Identity, error) {
+			id := peerOf(c.Username, "garage")
+			id.Expires = time.Now().Add(3 * time.Second)
+			return id, nil
+		}
+		for _, version := range []byte{4, 5} {
+			connect, properties := connect3("c", "cam1"), []byte(nil)
+			if version == 5 {
+				connect, properties = connect5("c", "cam1"), []byte{0}
+			}
+			conn := pipe(t, b, connect)
+			send(t, conn, packet(0x82, []byte{0, 1}, properties, text(inbox("garage", "cam1")), []byte{0}))
+			for _, want := range []string{"", "hello", `"code":401`} {
+				if pk := parsed(t, version, receive(t, conn)); !strings.Contains(string(pk.Payload), want) {
+					t.Errorf("version %d: got %s, want %s", version, pk.Payload, want)
+				}
+			}
+			if version == 5 {
+				if pk := parsed(t, version, receive(t, conn)); pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != packets.ErrNotAuthorized.Code {
+					t.Errorf("got %+v, want DISCONNECT 0x87", pk)
+				}
+			}
+			closed(t, conn)
+		}
+	})
 }
 
 // A session that is opened while accounts change is among those that are asked, or

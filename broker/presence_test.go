@@ -5,7 +5,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 
 	paho3 "github.com/eclipse/paho.mqtt.golang"
 
@@ -103,15 +106,31 @@ func TestPeerThatIsBackInTimeDoesNotFlapAndGetsWhatWaited(t *testing.T) {
 }
 
 func TestWhatWaitedForAPeerThatStaysAwayIsTold(t *testing.T) {
-	s := serve(t, Config{Grace: 200 * time.Millisecond})
-	cam := s.client3(t, "cam1").subscribe(inbox("garage", "cam1"))
-	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
-	alice.until("rtc/v1/garage/to/alice/_ hello")
-	cam.cut()
-	waitFor(t, "the loss of cam1 to be noticed", func() bool { return s.connections() == 1 })
-	alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"offer","session":"k2"}`, 1)
-	alice.expect(`rtc/v1/garage/to/alice/_ {"type":"error","code":480,"reason":"offline","message":"cam1 is offline in garage","temporary":true,"session":"k2","to":"cam1","about":"offer"}`)
-	alice.quiet("garage")
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		b.Authenticate = hub
+		cam, alice := pipe(t, b, connect5("c", "cam1")), pipe(t, b, connect5("a", "alice"))
+		listen(t, cam, inbox("garage", "cam1"))
+		listen(t, alice, inbox("garage", "alice"))
+		_ = cam.Close()
+		synctest.Wait()
+		begin := time.Now()
+		send(t, alice, packet(0x32, text("rtc/v1/garage/to/cam1/alice"), []byte{0, 9, 0}, []byte(`{"type":"offer","session":"k2"}`)))
+		if ack := parsed(t, 5, receive(t, alice)); ack.FixedHeader.Type != packets.Puback || ack.ReasonCode != 0 {
+			t.Errorf("got %+v, want PUBACK", ack)
+		}
+		want := `{"type":"error","code":480,"reason":"offline","message":"cam1 is offline in garage","temporary":true,"session":"k2","to":"cam1","about":"offer"}`
+		if got := told(t, alice); got != want {
+			t.Errorf("alice was told %s\nwant %s", got, want)
+		}
+		if took := time.Since(begin); took != 5*time.Second {
+			t.Errorf("it took %v, the grace is 5 s", took)
+		}
+		send(t, alice, []byte{0xC0, 0})
+		if got := receive(t, alice); got[0] != 0xD0 {
+			t.Errorf("got % x, nothing was to come", got)
+		}
+	})
 }
 
 func TestPeerThatJoinedByItsPresenceAloneIsThereButNotReachable(t *testing.T) {

@@ -237,6 +237,7 @@ func TestSnapshotLargerThanTheQueueIsPaced(t *testing.T) {
 	for i := range n {
 		alice.expect(fmt.Sprintf("rtc/v1/garage/peers/cam%03d online", i))
 	}
+	waitFor(t, "nothing to be counted any more", func() bool { return s.Queued.Load() == 0 })
 }
 
 func TestReasonBelow0x80ComesWithoutProblemInformation(t *testing.T) {
