@@ -73,7 +73,7 @@ import (
 //	18  a keep-alive of 43,691 s overflows, 0 is never
 //	      engine.go admit, incoming.go stayAlive  TestKeepAliveIsClampedAndToldToVersion5
 //	19  a long run of retained messages is dropped in silence
-//	      outgoing.go snapshot            TestSnapshotLargerThanTheQueueIsPaced
+//	      backlog.go fits                 TestSnapshotLargerThanTheQueueIsPaced
 //	20  what a full queue drops, nobody is told of
 //	      outgoing.go deliver             TestStalledReceiverStopsNobodyAndIsCutOff, TestWhatWaitsForAcknowledgementsIsBoundedAndTold
 //	21  Close fires every last will

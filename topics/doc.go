@@ -65,6 +65,13 @@
 //     may wait for it. When more waits and it acknowledges nothing for 5 s (a longer
 //     message has 5 s for each 32 KiB), or for 20 s if it asked for a smaller window,
 //     it is cut off like one that does not read.
+//   - A direct message with a Message Expiry Interval (MQTT 5, 3.3.2.3.3) waits no
+//     longer than that: its sender is told 480, or 408 if its receiver was connected
+//     and did not take it in time.
+//   - A filter of an MQTT SUBSCRIBE that asks for presences, or for what is retained
+//     outside the rooms, counts as a message. A newer snapshot of a filter takes the
+//     place of the one that still waits for the client, and UNSUBSCRIBE takes it away.
+//   - An MQTT client for whose PUBACK or PINGRESP there is no room is cut off.
 //   - A flood is not read from for a second before anything of it is refused. That
 //     second is forgotten in ten, little by little; see package pace.
 //   - Nobody publishes another's presence, an admin neither: it is made from the
