@@ -34,6 +34,9 @@
 //     202 means delivered or held. Its "room" must be that of the path, and its
 //     "id" is not looked at. Messages of a stream are one after the other, and
 //     count under its budget.
+//   - Only a stream is a connection (Config.Arrive). Any other request has its account's
+//     budget of requests, as frames have one at the WebSocket; a look at who is there
+//     costs as much as ten. Who is over it waits up to a second, then it is 429.
 //   - 408 of section 4 is 504 here, and 480 is 409; see [topics.Code.HTTP].
 //   - Rooms lists only those where the identity sees somebody, and counts whom it
 //     sees; a device that is offline and listed counts. A room that the identity

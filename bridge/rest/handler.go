@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 type Config struct {
 	Connect      bridge.Connect
 	Authenticate bridge.Authenticate
+	Arrive       bridge.Authenticate // the same of who opens a stream, which is a connection; default: Authenticate
 	Origins      bridge.Origins
 	Root         topics.Root // default: topics.DefaultRoot
 
@@ -30,6 +32,7 @@ type Config struct {
 	Peers func(id topics.Identity, room string) ([]topics.Delivery, error)
 
 	MaxMessage int           // bytes of the longest message, default 64 KiB
+	Requests   int           // of an account a second, and four times as many at once; default 500
 	Queue      int           // bytes that may wait for a stream, default 1 MiB
 	Auth       time.Duration // time for authentication and join, default 10 s
 	Heartbeat  time.Duration // time between comments on a stream, default 15 s
@@ -52,6 +55,7 @@ type Handler struct {
 	cfg    Config
 	bridge bridge.Config
 	mux    *http.ServeMux
+	budget *bridge.Budget  // of requests
 	number atomic.Uint64   // of the newest stream
 	life   context.Context // ends with the handler
 	kill   context.CancelFunc
@@ -73,7 +77,7 @@ func New(cfg Config) (*Handler, error) {
 	h := &Handler{
 		cfg: cfg, streams: make(map[*stream]struct{}), byPeer: make(map[place]*stream), replaced: make(map[string]time.Time),
 		bridge: bridge.Config{
-			Connect: cfg.Connect, Authenticate: cfg.Authenticate, Renew: cfg.Renew,
+			Connect: cfg.Connect, Authenticate: cfg.Arrive, Renew: cfg.Renew,
 			Resume: -1, // the grace: section 3
 			Root:   cfg.Root, Via: "http", MaxRooms: 1, Ping: cfg.Heartbeat, Logger: cfg.Logger,
 		},
@@ -81,6 +85,8 @@ func New(cfg Config) (*Handler, error) {
 	if err := errors.Join(h.bridge.Check(), cfg.Origins.Validate(), cfg.check()); err != nil {
 		return nil, err
 	}
+	h.budget = bridge.NewBudget(cfg.Requests, 4*cfg.Requests,
+		fmt.Sprintf("sends more than %d requests a second, of which one for who is there counts as %d", cfg.Requests, aLookUp))
 	h.life, h.kill = context.WithCancel(context.Background())
 	h.mux = http.NewServeMux()
 	for _, r := range h.routes() {
@@ -102,6 +108,12 @@ func (c Config) withDefaults() Config {
 	}
 	limit(&c.MaxMessage, 64<<10)
 	limit(&c.Queue, 1<<20)
+	if c.Requests == 0 {
+		c.Requests = 500 // as of frames
+	}
+	if c.Requests > 0 && c.Requests < aLookUp {
+		c.Requests = aLookUp
+	}
 	wait := func(d *time.Duration, usual time.Duration) {
 		if *d == 0 {
 			*d = usual
@@ -111,6 +123,9 @@ func (c Config) withDefaults() Config {
 	wait(&c.Heartbeat, 15*time.Second)
 	wait(&c.Write, 5*time.Second)
 	wait(&c.Taken, 2*time.Second)
+	if c.Arrive == nil {
+		c.Arrive = c.Authenticate
+	}
 	if c.Root == "" {
 		c.Root = topics.DefaultRoot
 	}
@@ -122,6 +137,9 @@ func (c Config) withDefaults() Config {
 
 func (c Config) check() error {
 	var wrong []error
+	if c.Authenticate == nil {
+		wrong = append(wrong, errors.New("there is no Authenticate: requests need an identity"))
+	}
 	if c.Rooms == nil || c.Peers == nil {
 		wrong = append(wrong, errors.New("there is no Rooms or no Peers: nobody could see who is there"))
 	}
@@ -150,9 +168,27 @@ func (h *Handler) Routes() []string {
 	return paths
 }
 
-// identify finds out who asks, that would like that name, while the connection
-// counts among those who are not authenticated.
-func (h *Handler) identify(r *http.Request, name string) (topics.Identity, error) {
+// What requests take from the budget of their account. A message is a frame here,
+// and pays as a message on the bus, out of the budget of its stream. Who is there
+// is asked of nobody but the door, and costs what ten frames may.
+const (
+	aMessage = 1
+	aLookUp  = 10
+)
+
+// identify finds out who asks, that would like that name, and takes what the request
+// costs from its budget.
+func (h *Handler) identify(r *http.Request, name string, cost int) (topics.Identity, error) {
+	id, err := h.authenticate(r, name)
+	if err != nil {
+		return id, err
+	}
+	return id, h.budget.Spend(r.Context(), id.Name, cost)
+}
+
+// authenticate finds out who asks, while the connection counts among those who are
+// not authenticated.
+func (h *Handler) authenticate(r *http.Request, name string) (topics.Identity, error) {
 	admit, err := h.hold(r)
 	if err != nil {
 		return topics.Identity{}, err

@@ -14,7 +14,7 @@ type roomInfo struct {
 
 // rooms answers who is where.
 func (h *Handler) rooms(w http.ResponseWriter, r *http.Request) error {
-	id, err := h.identify(r, "")
+	id, err := h.identify(r, "", aLookUp)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ type peerInfo struct {
 
 // peers answers who is in a room.
 func (h *Handler) peers(w http.ResponseWriter, r *http.Request) error {
-	id, err := h.identify(r, "")
+	id, err := h.identify(r, "", aLookUp)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ func (h *Handler) message(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Accept-Post", "application/json")
 		return refused(http.StatusUnsupportedMediaType, "the body takes Content-Type: application/json")
 	}
-	id, err := h.identify(r, me)
+	id, err := h.identify(r, me, aMessage)
 	if err != nil {
 		return err
 	}

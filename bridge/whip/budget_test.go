@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 func TestAccountThatOpensTooManySessionsIsSlowedDownThenRefused(t *testing.T) {
@@ -37,20 +35,5 @@ func TestAccountThatOpensTooManySessionsIsSlowedDownThenRefused(t *testing.T) {
 			t.Errorf("the answers are %v", got)
 		}
 		other()
-	})
-}
-
-func TestBudgetsThatAreFullAgainAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := &budget{perSecond: 1, accounts: map[string]*rate.Limiter{}}
-		for i := range 3 * sweepAt {
-			if err := b.spend(t.Context(), fmt.Sprint(i)); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(10 * time.Millisecond) // fake time
-		}
-		if len(b.accounts) > sweepAt {
-			t.Errorf("%d are remembered", len(b.accounts))
-		}
 	})
 }

@@ -49,7 +49,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, kind, room, devic
 	if err != nil {
 		return err
 	}
-	if err := h.joins.spend(ctx, id.Name); err != nil {
+	if err := h.joins.Spend(ctx, id.Name, 1); err != nil {
 		return err
 	}
 	s.mark = h.mark(shown)

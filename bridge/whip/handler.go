@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -14,8 +15,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
@@ -39,7 +38,7 @@ type Config struct {
 // Handler is the door: an [http.Handler] for /whep/ and /whip/.
 type Handler struct {
 	cfg    Config
-	joins  budget
+	joins  *bridge.Budget
 	secret []byte          // marks are made with it
 	life   context.Context // ends with the handler
 	kill   context.CancelFunc
@@ -86,7 +85,7 @@ func New(cfg Config) (*Handler, error) {
 	}
 	h := &Handler{
 		cfg: cfg, secret: []byte(rand.Text()), open: make(map[string]*session),
-		joins: budget{perSecond: cfg.Joins, accounts: make(map[string]*rate.Limiter)},
+		joins: bridge.NewBudget(cfg.Joins, cfg.Joins, fmt.Sprintf("opens more than %d sessions a second", cfg.Joins)),
 	}
 	h.life, h.kill = context.WithCancel(context.Background())
 	return h, nil

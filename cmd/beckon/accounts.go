@@ -103,7 +103,11 @@ type accounts struct {
 }
 
 // paced is authenticate with a budget of connections for each identity: two
-// devices of one name, of which each puts the other out, would go on for ever.
+// devices of one name, of which each puts the other out, would go on for ever. A
+// connection is what makes a peer of a room: an MQTT connection, a WebSocket or an
+// event stream. A request that opens none has a budget of its door instead: what
+// it says counts under that of its stream, sessions of WHIP and WHEP under that of
+// joins, and all else as frames do.
 func paced(authenticate bridge.Authenticate, perSecond int) bridge.Authenticate {
 	arrivals := door.NewArrivals[string](perSecond, 0)
 	return func(ctx context.Context, c topics.Credentials) (topics.Identity, error) {

@@ -36,7 +36,8 @@ type house struct {
 	turns    *bridge.Turns // to write, of all connections
 	draining atomic.Bool   // /readyz says 503
 
-	authenticate bridge.Authenticate // by the accounts, not too often for one identity
+	authenticate bridge.Authenticate // by the accounts
+	arrive       bridge.Authenticate // the same of who opens a connection, not too often for one identity
 
 	life context.Context // ends with close
 	end  context.CancelFunc
@@ -61,7 +62,8 @@ func (s *serve) house(stderr io.Writer) (*house, error) {
 // buildAccounts makes what knows who a client is.
 func (s *serve) buildAccounts(h *house) error {
 	if s.Dev {
-		h.authenticate = paced(auth.Dev, s.LimitConnectsPerIdentity)
+		h.authenticate = auth.Dev
+		h.arrive = paced(h.authenticate, s.LimitConnectsPerIdentity)
 		return nil
 	}
 	known, err := auth.New(s.authConfig(h.log))
@@ -69,7 +71,8 @@ func (s *serve) buildAccounts(h *house) error {
 		return usage(err)
 	}
 	h.accounts = &accounts{Auth: known}
-	h.authenticate = paced(h.accounts.Authenticate, s.LimitConnectsPerIdentity)
+	h.authenticate = h.accounts.Authenticate
+	h.arrive = paced(h.authenticate, s.LimitConnectsPerIdentity)
 	return nil
 }
 
@@ -88,7 +91,7 @@ func (s *serve) buildICE(h *house) (err error) {
 func (s *serve) buildBroker(h *house) (err error) {
 	config := broker.Config{
 		Root:         topics.Root(s.Root),
-		Authenticate: h.authenticate,
+		Authenticate: h.arrive,
 		ICEServers:   h.ice.ICEServers,
 		Grace:        period(s.Grace),
 		MaxMessage:   limit(s.LimitMessage),
@@ -124,7 +127,7 @@ func (s *serve) buildBroker(h *house) (err error) {
 func (s *serve) buildWS(h *house) (err error) {
 	config := ws.Config{
 		Connect:      h.connect,
-		Authenticate: h.authenticate,
+		Authenticate: h.arrive,
 		Renew:        renew,
 		Resume:       period(s.Resume),
 		Hold:         door.Hold,
@@ -163,6 +166,7 @@ func (s *serve) buildREST(h *house) (err error) {
 	h.rest, err = rest.New(rest.Config{
 		Connect:      h.connect,
 		Authenticate: h.authenticate,
+		Arrive:       h.arrive,
 		Renew:        renew,
 		Rooms:        h.broker.Rooms,
 		Peers:        h.broker.Peers,
@@ -170,6 +174,7 @@ func (s *serve) buildREST(h *house) (err error) {
 		Origins:      s.origins(),
 		Root:         topics.Root(s.Root),
 		MaxMessage:   limit(s.LimitMessage),
+		Requests:     budget(framesPer * s.LimitRate),
 		Queue:        limit(s.LimitQueue),
 		Logger:       h.log,
 	})
@@ -215,7 +220,8 @@ func (s *serve) buildDoor(h *house) error {
 	return err
 }
 
-// framesPer is how many frames of any kind go with a message of the budget.
+// framesPer is how many frames, or requests, of any kind go with a message of the
+// budget.
 const framesPer = 10
 
 // maxFrame leaves room in a WebSocket message for a packet that the broker is
