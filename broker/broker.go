@@ -20,7 +20,8 @@ import (
 // default and a negative one for none.
 type Config struct {
 	// Authenticate turns what a client showed into an identity. Required. Its
-	// error, an [*topics.Error], is for the client to see.
+	// error, an [*topics.Error], is for the client to see; whom it refuses is its own
+	// to log.
 	Authenticate func(context.Context, topics.Credentials) (topics.Identity, error)
 
 	// Still says what an identity may do by now, or that it is revoked. Nil: what

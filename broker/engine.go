@@ -58,8 +58,9 @@ func (h *hook) Provides(event byte) bool {
 	return false
 }
 
-// admit decides about a CONNECT.
-func (c *client) admit(mochi *mqtt.Client, pk packets.Packet) error {
+// admit decides about a CONNECT. Who is refused by its credentials is nothing to log
+// here: anybody may be, as often as they like.
+func (c *client) admit(mochi *mqtt.Client, pk packets.Packet) (err error) {
 	if pk.Properties.AuthenticationMethod != "" {
 		return errAuthMethod
 	}
@@ -75,6 +76,11 @@ func (c *client) admit(mochi *mqtt.Client, pk packets.Packet) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			c.broker.Logger.Warn("refused", "peer", id.Name, "via", viaMQTT, "remote", c.RemoteAddr().String(), "code", int(topics.AsError(err).Code), "why", err.Error())
+		}
+	}()
 	if err := topics.CheckName("peer", id.Name); err != nil {
 		return err
 	}

@@ -74,7 +74,6 @@ func (c *client) connect() (*mqtt.Client, error) {
 		if err = c.admit(mochi, pk); err != nil {
 			code = connackCode(err)
 			code.Reason = topics.AsError(err).Message
-			c.broker.Logger.Warn("refused", "conn", c.RemoteAddr().String(), "via", viaMQTT, "code", int(topics.AsError(err).Code), "why", err.Error())
 		}
 	} else {
 		err = code

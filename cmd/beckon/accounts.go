@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/bridge/door"
@@ -98,8 +99,9 @@ func (s *serve) inTheClear(addrs []net.Addr) []string {
 // accounts is who may come in: what [auth.Auth] says, for the parts of a server.
 type accounts struct {
 	*auth.Auth
-	broker *broker.Broker
-	ice    *ice
+	broker   *broker.Broker
+	ice      *ice
+	refusals *refusals
 }
 
 // paced is authenticate with a budget of connections for each identity: two
@@ -126,10 +128,18 @@ func paced(authenticate bridge.Authenticate, perSecond int) bridge.Authenticate 
 func (a *accounts) refresh(ctx context.Context, bus bridge.Bus, c topics.Credentials) error {
 	session := bus.(*broker.Session) // house.connect made it
 	id, err := a.Auth.Refresh(ctx, session.Identity(), c)
+	a.refusals.note("ws", c, err)
 	if err != nil {
 		return err
 	}
 	return session.Renew(id)
+}
+
+// mint makes a token for who shows an API key.
+func (a *accounts) mint(ctx context.Context, c topics.Credentials, want auth.Claims) (token string, expires time.Time, err error) {
+	token, expires, err = a.Auth.MintToken(ctx, c, want)
+	a.refusals.note("tokens", c, err)
+	return token, expires, err
 }
 
 // recheck holds every connection against the accounts of now. A relay, and the

@@ -33,6 +33,7 @@ type house struct {
 	ice      *ice
 	waker    *waker // nil without --wake-url
 	overload *overload
+	refusals *refusals
 	turns    *bridge.Turns // to write, of all connections
 	draining atomic.Bool   // /readyz says 503
 
@@ -47,7 +48,7 @@ type house struct {
 func (s *serve) house(stderr io.Writer) (*house, error) {
 	h := &house{log: s.logger(stderr), turns: bridge.NewTurns()}
 	h.life, h.end = context.WithCancel(context.Background())
-	h.overload = newOverload(h.log, int64(s.LimitQueues))
+	h.overload, h.refusals = newOverload(h.log, int64(s.LimitQueues)), newRefusals(h.log)
 	buildTLS := func(h *house) error { return s.buildTLS(h, stderr) }
 	for _, build := range []func(*house) error{
 		s.buildAccounts, buildTLS, s.buildICE, s.buildBroker, s.buildWS, s.buildWHIP, s.buildREST, s.buildMQTT, s.buildDoor,
@@ -70,7 +71,7 @@ func (s *serve) buildAccounts(h *house) error {
 	if err != nil {
 		return usage(err)
 	}
-	h.accounts = &accounts{Auth: known}
+	h.accounts = &accounts{Auth: known, refusals: h.refusals}
 	h.authenticate = h.accounts.Authenticate
 	h.arrive = paced(h.authenticate, s.LimitConnectsPerIdentity)
 	return nil
@@ -91,7 +92,7 @@ func (s *serve) buildICE(h *house) (err error) {
 func (s *serve) buildBroker(h *house) (err error) {
 	config := broker.Config{
 		Root:         topics.Root(s.Root),
-		Authenticate: h.arrive,
+		Authenticate: h.refusals.of("mqtt", h.arrive),
 		ICEServers:   h.ice.ICEServers,
 		Grace:        period(s.Grace),
 		MaxMessage:   limit(s.LimitMessage),
@@ -127,7 +128,7 @@ func (s *serve) buildBroker(h *house) (err error) {
 func (s *serve) buildWS(h *house) (err error) {
 	config := ws.Config{
 		Connect:      h.connect,
-		Authenticate: h.arrive,
+		Authenticate: h.refusals.of("ws", h.arrive),
 		Renew:        renew,
 		Resume:       period(s.Resume),
 		Hold:         door.Hold,
@@ -151,7 +152,7 @@ func (s *serve) buildWS(h *house) (err error) {
 func (s *serve) buildWHIP(h *house) (err error) {
 	h.whip, err = whip.New(whip.Config{
 		Connect:      h.connect,
-		Authenticate: h.authenticate,
+		Authenticate: h.refusals.of("whip", h.authenticate),
 		Origins:      s.origins(),
 		Root:         topics.Root(s.Root),
 		MaxMessage:   limit(s.LimitMessage),
@@ -165,8 +166,8 @@ func (s *serve) buildWHIP(h *house) (err error) {
 func (s *serve) buildREST(h *house) (err error) {
 	h.rest, err = rest.New(rest.Config{
 		Connect:      h.connect,
-		Authenticate: h.authenticate,
-		Arrive:       h.arrive,
+		Authenticate: h.refusals.of("http", h.authenticate),
+		Arrive:       h.refusals.of("http", h.arrive),
 		Renew:        renew,
 		Rooms:        h.broker.Rooms,
 		Peers:        h.broker.Peers,
