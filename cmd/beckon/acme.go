@@ -51,6 +51,11 @@ func newACME(life context.Context, domains []string, cache string, log *slog.Log
 // GetCertificate is for a [tls.Config]. Who names no server, as small MQTT
 // clients do, means the first domain.
 func (a *acmeCertificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return a.get(a.life, hello)
+}
+
+// get waits no longer than ctx.
+func (a *acmeCertificates) get(ctx context.Context, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	named := *hello
 	if named.ServerName == "" {
 		named.ServerName = a.domains[0]
@@ -60,13 +65,13 @@ func (a *acmeCertificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Cert
 		err         error
 	}
 	got := make(chan answer, 1)
-	go func() { // nobody waits for it when life ends: autocert takes up to 5 minutes, and no context
+	go func() { // nobody waits for it when ctx ends: autocert takes up to 5 minutes, and no context
 		c, err := a.manager.GetCertificate(&named)
 		got <- answer{c, err}
 	}()
 	select {
-	case <-a.life.Done():
-		return nil, a.life.Err()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	case g := <-got:
 		if g.err != nil && slices.Contains(a.domains, strings.ToLower(named.ServerName)) {
 			a.log.Warn("there is no certificate for a domain", "domain", named.ServerName, "error", g.err)
@@ -75,11 +80,12 @@ func (a *acmeCertificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Cert
 	}
 }
 
-// run gets the certificates before the first client has to wait for them.
-func (a *acmeCertificates) run() {
+// run gets the certificates before the first client has to wait for them. It gives
+// up when ctx is done: the server is to stop, while those who ask still may wait.
+func (a *acmeCertificates) run(ctx context.Context) {
 	for _, domain := range a.domains {
 		// What tells autocert that the client takes ECDSA.
-		_, _ = a.GetCertificate(&tls.ClientHelloInfo{ServerName: domain, CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
+		_, _ = a.get(ctx, &tls.ClientHelloInfo{ServerName: domain, CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
 			SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}})
 	}
 }

@@ -238,8 +238,8 @@ func (s *serve) maxFrame() int64 {
 func (h *house) live(ctx context.Context, reload <-chan os.Signal) {
 	var looking sync.WaitGroup
 	defer looking.Wait()
-	looking.Go(h.tls.run)
 	looking.Go(func() { h.broker.WatchClock(ctx) })
+	looking.Go(func() { h.tls.run(ctx) })
 	if h.accounts != nil {
 		looking.Go(func() { h.accounts.run(ctx) })
 	}

@@ -246,6 +246,37 @@ func TestProgramSaysReadyAndExitsWith0AtSIGTERM(t *testing.T) {
 	}
 }
 
+// Whoever is to give it certificates does not answer, and may not for minutes.
+func TestProgramStopsWhileItWaitsForCertificates(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	program := exec.Command(os.Args[0], "serve", "--dev", "--listen=127.0.0.1:0", "--acme=cam.example.org", "--acme-cache="+t.TempDir())
+	program.Env = append(os.Environ(), asProgram+"=1", "HTTPS_PROXY=http://"+silent.Addr().String(), "NO_PROXY=")
+	stderr, err := program.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	hangs := time.AfterFunc(atMost, func() { program.Process.Kill() })
+	defer hangs.Stop()
+	_ = silent.(*net.TCPListener).SetDeadline(time.Now().Add(atMost))
+	asked, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer asked.Close()
+	program.Process.Signal(syscall.SIGTERM)
+	said, _ := io.ReadAll(stderr)
+	if err := program.Wait(); err != nil || !strings.Contains(string(said), "stopping") {
+		t.Errorf("it does not stop: %v\n%s", err, said)
+	}
+}
+
 func TestReadyLineNamesEachAddressAndAPageToOpen(t *testing.T) {
 	addr := func(s string) net.Addr {
 		a, err := net.ResolveTCPAddr("tcp", s)

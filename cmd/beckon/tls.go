@@ -84,14 +84,14 @@ type encryption struct {
 	config *tls.Config // nil: there is none
 	reload func() error
 	plain  func(http.Handler) http.Handler // for the door; nil: nothing
-	run    func()                          // when the server runs
+	run    func(context.Context)           // when the server runs
 }
 
 // encryption makes it, for as long as life goes on. What was made up is told to w.
 func (s *tlsSettings) encryption(life context.Context, listen []string, log *slog.Logger, w io.Writer) (*encryption, error) {
 	e := &encryption{
 		reload: func() error { return nil },
-		run:    func() {},
+		run:    func(context.Context) {},
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: door.Protocols()}
 	switch {
