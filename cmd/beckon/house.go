@@ -113,7 +113,7 @@ func (s *serve) buildBroker(h *house) (err error) {
 		config.Still = h.accounts.Recheck
 	}
 	if s.WakeURL != "" {
-		h.waker = newWaker(s.WakeURL, h.log)
+		h.waker = newWaker(s.WakeURL, s.Hold, h.log)
 		config.Wake = h.waker.wake
 	}
 	if h.broker, err = broker.New(config); err != nil {

@@ -14,14 +14,26 @@ import (
 )
 
 // waker calls a webhook when somebody waits for a device that is offline, so that a
-// gateway can wake it. It never holds up the room: what does not fit is logged.
+// gateway can wake it. It never holds up the room: what does not fit is logged, and
+// what comes to its turn when nobody waits any more.
 type waker struct {
-	url    string
-	log    *slog.Logger
-	client *http.Client
-	calls  chan wakeCall
-	ending context.CancelFunc
-	worker sync.WaitGroup
+	url     string
+	hold    time.Duration // how long somebody waits
+	log     *slog.Logger
+	client  *http.Client
+	calls   chan caught
+	ending  context.CancelFunc
+	workers sync.WaitGroup
+}
+
+// postsAtOnce is how many calls of the webhook may be under way: each may take two
+// seconds, which others should not wait for.
+const postsAtOnce = 8
+
+// caught is a call that waits to be made.
+type caught struct {
+	wakeCall
+	at time.Time
 }
 
 // wakeCall is the body of the webhook.
@@ -41,23 +53,25 @@ func checkWakeURL(text string) error {
 	return nil
 }
 
-func newWaker(url string, log *slog.Logger) *waker {
+func newWaker(url string, hold time.Duration, log *slog.Logger) *waker {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &waker{
-		url: url, log: log, ending: cancel, calls: make(chan wakeCall, 256),
+		url: url, hold: hold, log: log, ending: cancel, calls: make(chan caught, 256),
 		client: &http.Client{
 			Timeout:       2 * time.Second,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
-	w.worker.Go(func() { w.run(ctx) })
+	for range postsAtOnce {
+		w.workers.Go(func() { w.run(ctx) })
+	}
 	return w
 }
 
 // wake is a broker.Config.Wake.
 func (w *waker) wake(room, peer, from, session string) {
 	select {
-	case w.calls <- wakeCall{room, peer, from, session}:
+	case w.calls <- caught{wakeCall{room, peer, from, session}, time.Now()}:
 	default:
 		w.log.Warn("wake webhook is too slow, a call is left out", "room", room, "peer", peer, "session", session)
 	}
@@ -70,7 +84,10 @@ func (w *waker) run(ctx context.Context) {
 			w.client.CloseIdleConnections()
 			return
 		case call := <-w.calls:
-			if err := w.post(ctx, call); err != nil {
+			if waited := time.Since(call.at); waited > w.hold {
+				w.log.Warn("wake webhook is too slow, a call is left out: nobody waits any more", "room", call.Room, "peer", call.Peer,
+					"session", call.Session, "after", waited.Round(time.Millisecond))
+			} else if err := w.post(ctx, call.wakeCall); err != nil {
 				w.log.Warn("wake webhook failed", "room", call.Room, "peer", call.Peer, "session", call.Session, "error", err)
 			}
 		}
@@ -100,5 +117,5 @@ func (w *waker) post(ctx context.Context, call wakeCall) error {
 
 func (w *waker) close() {
 	w.ending()
-	w.worker.Wait()
+	w.workers.Wait()
 }

@@ -2,10 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -48,6 +52,74 @@ func TestOfferToASleepingCameraCallsTheWebhookAndIsDeliveredWhenItWakes(t *testi
 	}
 	awake := login(mqtt5TCP, "cam1", camera1)
 	awake.until("the offer", func(e event) bool { return e.from == "alice" && e.text == offer })
+}
+
+// gateway answers the webhook, without a network.
+type gateway func(call wakeCall, r *http.Request) (*http.Response, error)
+
+func (g gateway) RoundTrip(r *http.Request) (*http.Response, error) {
+	defer r.Body.Close()
+	var call wakeCall
+	if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
+		return nil, err
+	}
+	return g(call, r)
+}
+
+// silent is what a gateway does that never answers.
+func silent(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+func TestSlowWakingOfSomeDoesNotDelayThatOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWaker("http://gateway.example/", time.Minute, slog.New(slog.DiscardHandler))
+		defer w.close()
+		woken := make(chan wakeCall, 1)
+		w.client.Transport = gateway(func(call wakeCall, r *http.Request) (*http.Response, error) {
+			if call.Peer != "cam9" {
+				return silent(r)
+			}
+			woken <- call
+			return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: r}, nil
+		})
+		for i := range 3 {
+			w.wake("garage", fmt.Sprintf("cam%d", i+1), "alice", "k1")
+		}
+		began := time.Now()
+		w.wake("garage", "cam9", "alice", "k9")
+		if call := <-woken; call != (wakeCall{"garage", "cam9", "alice", "k9"}) || time.Since(began) != 0 {
+			t.Errorf("%+v was called after %v", call, time.Since(began))
+		}
+	})
+}
+
+func TestNobodyIsWokenForWhoDoesNotWaitAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(logs)
+		const hold, calls = 5 * time.Second, 100
+		w := newWaker("http://gateway.example/", hold, slog.New(slog.NewTextHandler(log, nil)))
+		defer w.close()
+		began := time.Now()
+		var posted, late atomic.Int32
+		w.client.Transport = gateway(func(_ wakeCall, r *http.Request) (*http.Response, error) {
+			posted.Add(1)
+			if time.Since(began) > hold {
+				late.Add(1)
+			}
+			return silent(r)
+		})
+		for i := range calls {
+			w.wake("garage", "cam1", "alice", fmt.Sprintf("k%d", i))
+		}
+		time.Sleep(time.Minute) // fake time
+		synctest.Wait()
+		left := strings.Count(log.String(), "nobody waits any more")
+		if posted := int(posted.Load()); late.Load() != 0 || posted == 0 || left != calls-posted {
+			t.Errorf("%d posted, %d of them late, %d left out", posted, late.Load(), left)
+		}
+	})
 }
 
 func TestWakeURLMustBeOne(t *testing.T) {
