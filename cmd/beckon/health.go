@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -27,10 +29,11 @@ func (h *health) Run(out output) error {
 	if err != nil {
 		return fmt.Errorf("not reachable: %w", cause(err))
 	}
-	_ = answer.Body.Close()
+	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
 		where := url.URL{Scheme: request.URL.Scheme, Host: request.URL.Host, Path: request.URL.Path}
-		return fmt.Errorf("not ready: %s says %s", where.String(), answer.Status)
+		why, _ := io.ReadAll(io.LimitReader(answer.Body, 256)) // what came of it will do
+		return fmt.Errorf("not ready: %s says %s: %q", where.String(), answer.Status, bytes.TrimSpace(why))
 	}
 	_, err = fmt.Fprintln(out.stdout, "ready")
 	return err

@@ -60,7 +60,9 @@ func (o *overload) admit() *topics.Error {
 	return e
 }
 
-// why is the reason that new connections are refused for, "" if they are not.
+// why says what there is too little of, by which new connections are refused, "" if
+// they are not. Anybody may ask: how much is left, by which an attack could be
+// measured, is for the log.
 func (o *overload) why() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -68,7 +70,7 @@ func (o *overload) why() string {
 	if o.asked++; now.Before(o.next) && o.asked <= lookAfter {
 		return o.reason
 	}
-	reason, share := o.look()
+	reason, numbers, share := o.look()
 	took := time.Since(now)
 	o.next, o.asked = now.Add(max(lookEvery, 50*took)), 0
 	if took > lookEvery/50 {
@@ -77,7 +79,7 @@ func (o *overload) why() string {
 	switch {
 	case share >= 1 && o.reason == "":
 		o.since = now
-		o.log.Warn("overloaded: new connections are refused", "why", reason)
+		o.log.Warn("overloaded: new connections are refused", "why", numbers)
 		fallthrough
 	case share >= enoughAgain && o.reason != "":
 		o.reason = reason
@@ -90,22 +92,22 @@ func (o *overload) why() string {
 
 // look finds what there is least left of, and which share of what there may be is
 // used. With o.mu held.
-func (o *overload) look() (reason string, share float64) {
-	worst := func(used, most int64, format string) {
+func (o *overload) look() (reason, numbers string, share float64) {
+	worst := func(used, most int64, what, format string) {
 		if part := float64(used) / float64(most); part > share {
-			reason, share = fmt.Sprintf(format, used, most), part
+			reason, numbers, share = what, fmt.Sprintf(format, used, most), part
 		}
 	}
 	if o.mostQueued > 0 {
-		worst(o.queued.Load(), o.mostQueued, "%d bytes wait for slow connections, at most %d may (--limit-queues, GOMEMLIMIT)")
+		worst(o.queued.Load(), o.mostQueued, "too much waits for slow connections", "%d bytes wait for slow connections, at most %d may (--limit-queues, GOMEMLIMIT)")
 	}
 	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
-		worst(o.memory(), int64(float64(limit)*mostMemory), "%d bytes of memory are in use, of %d that GOMEMLIMIT leaves")
+		worst(o.memory(), int64(float64(limit)*mostMemory), "too little memory", "%d bytes of memory are in use, of %d that GOMEMLIMIT leaves")
 	}
 	if open, limit := descriptors(); limit > 0 {
-		worst(open, limit-min(max(leastReserve, limit/20), limit/2), "%d descriptors are open, of %d that may be (ulimit -n, less a reserve)")
+		worst(open, limit-min(max(leastReserve, limit/20), limit/2), "too few descriptors", "%d descriptors are open, of %d that may be (ulimit -n, less a reserve)")
 	}
-	return reason, share
+	return reason, numbers, share
 }
 
 // memory is what the garbage collector can not free, in bytes: what it found alive
