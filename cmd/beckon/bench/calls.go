@@ -84,7 +84,6 @@ func (c *Calls) Run(program Program) error {
 	if err := r.connect(ctx); err != nil {
 		return err
 	}
-	defer r.keep()()
 	defer r.show(func() string {
 		return fmt.Sprintf("%d calls, %d failed", k.done.Load(), k.failed.Load())
 	})()

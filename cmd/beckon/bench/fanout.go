@@ -75,7 +75,6 @@ func (f *Fanout) Run(program Program) error {
 	if err := r.connect(ctx); err != nil {
 		return err
 	}
-	defer r.keep()()
 	defer r.show(func() string {
 		return fmt.Sprintf("%d messages, %d deliveries", s.sender.sent.Load(), s.got.Load())
 	})()

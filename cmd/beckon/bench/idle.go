@@ -32,7 +32,6 @@ func (i *Idle) Run(program Program) error {
 	if err := r.connect(ctx); err != nil {
 		return err
 	}
-	defer r.keep()()
 	defer r.show(func() string { return fmt.Sprintf("%d connections", len(r.peers)) })()
 	m, err := r.measure()
 	if err != nil {

@@ -13,12 +13,13 @@ type peer struct {
 	name    string
 	room    string
 	door    string
-	listens bool          // to what is said to all
-	hear    func(mark)    // what to do with what arrives; called by the reader, in order
-	link    link          // replaced by storm only, while nothing else runs
-	cutting atomic.Bool   // the connection is to end
-	over    chan struct{} // closed when the reader of link has ended
-	order   order         // the reader's
+	listens bool                 // to what is said to all
+	hear    func(mark)           // what to do with what arrives; called by the reader, in order
+	link    link                 // replaced by storm only, while nothing else runs
+	kept    atomic.Pointer[link] // link, once it is there, of a door whose clients must ping
+	cutting atomic.Bool          // the connection is to end
+	over    chan struct{}        // closed when the reader of link has ended
+	order   order                // the reader's
 
 	mu     sync.Mutex // guards number, and that messages leave in its order
 	number uint32
@@ -61,6 +62,9 @@ func (p *peer) take(payload []byte) {
 // start reads from the link, until it ends.
 func (p *peer) start(l link) {
 	p.link = l
+	if p.door != doorWS {
+		p.kept.Store(&l)
+	}
 	p.cutting.Store(false)
 	p.over = make(chan struct{})
 	over := p.over

@@ -27,6 +27,7 @@ type run struct {
 	latency *latency
 	faults  faults
 	cut     atomic.Int64 // connections that the server, or the network, ended
+	rest    func()       // ends what keep does; nil: it was never begun
 	result  Result
 }
 
@@ -72,11 +73,12 @@ func (r *run) add(role byte, n, room int, doors []string, turn int) *peer {
 const dialers = 128
 
 // connect connects all peers, and returns when what the server had to say about
-// that has arrived.
+// that has arrived. From then on, until leave, those that are connected are kept.
 func (r *run) connect(ctx context.Context) error {
 	if err := r.result.before(r); err != nil {
 		return err
 	}
+	r.rest = r.keep()
 	began := time.Now()
 	pace := rate.NewLimiter(rate.Inf, 1)
 	if r.ConnectRate > 0 {
@@ -199,7 +201,7 @@ func poll(ctx context.Context, limit time.Duration, done func() bool) bool {
 }
 
 // show prints a line of progress each second, until the function that it returns
-// is called. Meanwhile MQTT clients keep their connections alive.
+// is called.
 func (r *run) show(progress func() string) (stop func()) {
 	stopped, over := make(chan struct{}), make(chan struct{})
 	began := time.Now()
@@ -235,8 +237,8 @@ func (r *run) trouble() (text string) {
 	return text
 }
 
-// keep pings on the MQTT connections, each in half its keep-alive, until the
-// function that it returns is called.
+// keep pings on the MQTT connections that there are, each in half its keep-alive,
+// until the function that it returns is called.
 func (r *run) keep() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
@@ -245,8 +247,8 @@ func (r *run) keep() (stop func()) {
 		const round = keepAlive / 2
 		for turn := 0; wait(ctx, time.Second); turn++ {
 			for i := turn % round; i < len(r.peers); i += round {
-				if p := r.peers[i]; p.door != doorWS {
-					_ = p.link.ping()
+				if l := r.peers[i].kept.Load(); l != nil {
+					_ = (*l).ping() // of a connection that has ended: others tell
 				}
 			}
 		}
@@ -295,6 +297,9 @@ func (r *run) drain(copies int64) {
 
 // leave ends all connections.
 func (r *run) leave() {
+	if r.rest != nil {
+		r.rest()
+	}
 	work := make(chan *peer)
 	var leaving sync.WaitGroup
 	for range min(16, len(r.peers)) {
