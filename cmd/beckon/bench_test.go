@@ -44,6 +44,14 @@ func nothingLost(t *testing.T, r bench.Result) {
 	}
 }
 
+func TestBenchSaysWhichLimitsItWouldMeasure(t *testing.T) {
+	var stdout bytes.Buffer
+	code := run([]string{"bench", "--help"}, &stdout, &stdout)
+	if said := strings.Join(strings.Fields(stdout.String()), " "); code != exitOK || !strings.Contains(said, "--limit-rate 0 --limit-bytes 0") {
+		t.Errorf("exit code %d\n%s", code, &stdout)
+	}
+}
+
 func TestBenchCallsByEveryDoor(t *testing.T) {
 	s := startServer(t)
 	for _, doors := range []string{"--door=ws", "--door=mqtt", "--door=mqttws", "--door=ws,mqtt", "--viewer=mqttws,ws --camera=mqtt"} {

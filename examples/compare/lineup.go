@@ -56,7 +56,7 @@ func getBeckon(ctx context.Context, w *workshop) (string, error) {
 	return "commit " + commit, nil
 }
 
-// startBeckon takes the budget of connections away, as the load is flat out; every
+// startBeckon takes the budgets of messages and bytes away, as the load is flat out; every
 // other limit stays.
 func startBeckon(w *workshop, _ string, at address) ([]string, error) {
 	args := []string{w.program("beckon"), "serve", "--dev", "--log-level=error", "--limit-rate=0", "--limit-bytes=0", "--listen=" + at.tcp}

@@ -26,7 +26,7 @@ func (*Command) Help() string {
 
 CPU per message, with --pid: user and system time of the server while it was measured, over the messages delivered in that time; in calls one for each publish, in fanout one for each receiver. Memory per connection: resident memory after all have joined (idle: at the end), less that before, over the connections.
 
-A Beckon server needs --dev or --jwt-key, and --limit-rate 0 for load that is flat out. A plain broker takes the doors mqtt and mqttws. To compare with, peerjs is the door of a PeerJS server, and relay that of a WebSocket server that hands every frame on to all others in the room, which is the path of its URL.`
+A Beckon server needs --dev or --jwt-key, and --limit-rate 0 --limit-bytes 0 for load that is flat out: otherwise its budgets of messages and bytes are measured. A plain broker takes the doors mqtt and mqttws. To compare with, peerjs is the door of a PeerJS server, and relay that of a WebSocket server that hands every frame on to all others in the room, which is the path of its URL.`
 }
 
 // Program is what the subcommands need of the program around them.
