@@ -14,8 +14,8 @@
 // client is told and remembers it until the client has it ([Session.Seen]); what is
 // for a client without a connection waits on the bus.
 //
-// Of an HTTP request [Credentials] are read, [Origins] checked, and errors answered by
-// [Problem], the same at each door.
+// Of an HTTP request [Credentials] and [Body] are read, [Origins] checked, and errors
+// answered by [Refuse], the same at each door.
 //
 // A message is never encoded anew: bytes other than the routing members leave
 // as they came. [Pace] is the budget of a client's frames, for the doors. The package

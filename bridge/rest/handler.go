@@ -93,7 +93,7 @@ func New(cfg Config) (*Handler, error) {
 		h.mux.Handle(r.path, r)
 	}
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		h.refuse(w, r, topics.Errorf(topics.NotFound, "there is nothing here; it takes /api/v1/rooms, and /peers, /peers/{me}/events and /peers/{me}/messages of a room"))
+		bridge.Refuse(w, r, h.cfg.Logger, topics.Errorf(topics.NotFound, "there is nothing here; it takes /api/v1/rooms, and /peers, /peers/{me}/events and /peers/{me}/messages of a room"))
 	})
 	return h, nil
 }
@@ -153,7 +153,7 @@ func (c Config) check() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if err := h.origin(w, r); err != nil {
-		h.refuse(w, r, err)
+		bridge.Refuse(w, r, h.cfg.Logger, err)
 		return
 	}
 	h.mux.ServeHTTP(w, r)

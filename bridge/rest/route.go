@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"errors"
 	"net/http"
 
 	"github.com/beckon-rtc/beckon/bridge"
@@ -45,10 +44,10 @@ func (t route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = t.serve(w, r)
 	default:
 		w.Header().Set("Allow", t.allow())
-		err = refused(http.StatusMethodNotAllowed, "the method is not for this path, which takes %s", t.allow())
+		err = bridge.Refused(http.StatusMethodNotAllowed, "the method is not for this path, which takes %s", t.allow())
 	}
 	if err != nil {
-		t.h.refuse(w, r, err)
+		bridge.Refuse(w, r, t.h.cfg.Logger, err)
 	}
 }
 
@@ -62,41 +61,4 @@ func checkNames(r *http.Request) error {
 		}
 	}
 	return nil
-}
-
-// refusal is an error whose HTTP status says more than its code.
-type refusal struct {
-	why    *topics.Error
-	status int
-}
-
-func (r refusal) Error() string { return r.why.Error() }
-func (r refusal) Unwrap() error { return r.why }
-
-func refused(status int, format string, args ...any) error {
-	return refusal{topics.Errorf(topics.BadRequest, format, args...), status}
-}
-
-// retryAfter is in how many seconds it is worth trying again, when the bus does not
-// say.
-var retryAfter = map[topics.Code]float64{topics.Offline: 5, topics.Busy: 2, topics.Unavailable: 1, topics.RateLimited: 2}
-
-// refuse tells the client what was wrong.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	e := *topics.AsError(err)
-	if e.Code == topics.Internal {
-		h.cfg.Logger.Error("a request failed", "method", r.Method, "error", err)
-	}
-	status := e.Code.HTTP()
-	if special, ok := errors.AsType[refusal](err); ok {
-		status = special.status
-	}
-	if e.RetryAfter == 0 {
-		e.RetryAfter = retryAfter[e.Code]
-	}
-	if status == http.StatusUnauthorized {
-		// Basic is taken, too; named here it would have browsers ask for a password.
-		w.Header().Set("WWW-Authenticate", `Bearer realm="beckon"`)
-	}
-	bridge.ProblemStatus(w, status, &e)
 }

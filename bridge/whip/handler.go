@@ -7,10 +7,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
-	"mime"
 	"net/http"
 	"strings"
 	"sync"
@@ -106,7 +104,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = h.serve(w, r)
 	}
 	if err != nil {
-		h.refuse(w, r, err)
+		bridge.Refuse(w, r, h.cfg.Logger, err)
 	}
 }
 
@@ -128,29 +126,18 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 // notAllowed is for the methods that a path does not have.
 func notAllowed(w http.ResponseWriter, r *http.Request, allow, what string) error {
 	w.Header().Set("Allow", allow)
-	return refused(http.StatusMethodNotAllowed, "%s is not for %s, it takes %s", shown(r.Method), what, allow)
+	return bridge.Refused(http.StatusMethodNotAllowed, "%s is not for %s, it takes %s", shown(r.Method), what, allow)
+}
+
+// unprocessable is for what is well-formed, but cannot be used (422).
+func unprocessable(format string, args ...any) error {
+	return bridge.Refused(http.StatusUnprocessableEntity, format, args...)
 }
 
 // body reads the body of a request, which must be of that type.
-func (h *Handler) body(w http.ResponseWriter, r *http.Request, want string) (string, error) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != want {
-		header := w.Header()
-		header.Set("Accept", want) // RFC 9110, 15.5.16
-		if want == typeSDP {
-			header.Set("Accept-Post", want)
-		} else {
-			header.Set("Accept-Patch", want) // RFC 5789, 2.2
-		}
-		return "", refused(http.StatusUnsupportedMediaType, "the body is of Content-Type %s, it takes %s", shown(r.Header.Get("Content-Type")), want)
-	}
-	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(h.cfg.MaxMessage)))
-	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-		return "", topics.Errorf(topics.TooLarge, "the body is longer than the limit of %d bytes", h.cfg.MaxMessage)
-	}
-	if err != nil {
-		return "", topics.Errorf(topics.Timeout, "the body did not come")
-	}
-	return string(text), nil
+func (h *Handler) body(w http.ResponseWriter, r *http.Request, kind string) (string, error) {
+	text, err := bridge.Body(w, r, kind, h.cfg.MaxMessage)
+	return string(text), err
 }
 
 // mark tells whether credentials are the same as others, and nothing else of them.

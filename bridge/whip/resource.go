@@ -78,7 +78,7 @@ func (h *Handler) patch(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		return err
 	}
 	if slices.Contains(s.past, f.ufrag) {
-		return refused(http.StatusPreconditionFailed, "this is of the ICE before it was restarted")
+		return bridge.Refused(http.StatusPreconditionFailed, "this is of the ICE before it was restarted")
 	}
 	if err := f.check(s.offer); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (s *session) match(header http.Header) error {
 	}
 	if asked == "" {
 		if s.handler.cfg.Strict {
-			return refused(http.StatusPreconditionRequired, "this request takes If-Match, with the ETag of the session")
+			return bridge.Refused(http.StatusPreconditionRequired, "this request takes If-Match, with the ETag of the session")
 		}
 		return nil
 	}
@@ -124,7 +124,7 @@ func (s *session) match(header http.Header) error {
 			return nil
 		}
 	}
-	return refused(http.StatusPreconditionFailed, "the session has another ETag by now: ICE was restarted")
+	return bridge.Refused(http.StatusPreconditionFailed, "the session has another ETag by now: ICE was restarted")
 }
 
 // trickle tells the device of candidates.

@@ -24,7 +24,7 @@ func (h *house) routes(origins bridge.Origins) http.Handler {
 	mux.Handle("/whep/", h.whip)
 	mux.Handle("/whip/", h.whip)
 	if h.accounts != nil {
-		mux.Handle("/api/v1/tokens", &tokens{h.accounts.mint, origins})
+		mux.Handle("/api/v1/tokens", &tokens{h.accounts.mint, origins, h.log})
 	}
 	mux.Handle("/api/openapi.yaml", api.Handler(api.OpenAPI()))
 	mux.Handle("/api/asyncapi.yaml", api.Handler(api.AsyncAPI()))

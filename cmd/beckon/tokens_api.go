@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"mime"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -29,6 +29,7 @@ import (
 type tokens struct {
 	mint    func(context.Context, topics.Credentials, auth.Claims) (token string, expires time.Time, err error)
 	origins bridge.Origins
+	log     *slog.Logger
 }
 
 const maxTokenRequest = 16 << 10 // bytes
@@ -38,15 +39,16 @@ func (t *tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Cache-Control", "no-store")
 	header.Add("Vary", "Origin")
 	if err := t.origins.Check(r); err != nil {
-		bridge.Problem(w, topics.AsError(err))
+		bridge.Refuse(w, r, t.log, err)
 		return
 	}
 	if origin := r.Header.Get("Origin"); origin != "" {
 		header.Set("Access-Control-Allow-Origin", origin)
 	}
+	var err error
 	switch r.Method {
 	case http.MethodPost:
-		t.post(w, r)
+		err = t.post(w, r)
 	case http.MethodOptions:
 		header.Set("Allow", "OPTIONS, POST")
 		header.Set("Access-Control-Allow-Methods", "POST")
@@ -55,40 +57,33 @@ func (t *tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		header.Set("Allow", "OPTIONS, POST")
-		bridge.ProblemStatus(w, http.StatusMethodNotAllowed, topics.Errorf(topics.BadRequest, "tokens are asked for with POST"))
+		err = bridge.Refused(http.StatusMethodNotAllowed, "tokens are asked for with POST")
+	}
+	if err != nil {
+		bridge.Refuse(w, r, t.log, err)
 	}
 }
 
-func (t *tokens) post(w http.ResponseWriter, r *http.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		bridge.ProblemStatus(w, http.StatusUnsupportedMediaType, topics.Errorf(topics.BadRequest, "the body takes Content-Type: application/json"))
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxTokenRequest))
-	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-		bridge.Problem(w, topics.Errorf(topics.TooLarge, "the body has at most %d bytes", maxTokenRequest))
-		return
-	}
+func (t *tokens) post(w http.ResponseWriter, r *http.Request) error {
+	body, err := bridge.Body(w, r, "application/json", maxTokenRequest)
 	if err != nil {
-		return // the client is gone
+		return err
 	}
 	want, err := claimsOf(body)
 	if err != nil {
-		bridge.Problem(w, topics.Errorf(topics.BadRequest, "no such token: %v", err))
-		return
+		return topics.Errorf(topics.BadRequest, "no such token: %v", err)
 	}
 	token, expires, err := t.mint(r.Context(), bearer(r), want)
 	if err != nil {
-		e := topics.AsError(err)
-		if e.Code == topics.Unauthorized {
+		if topics.AsError(err).Code == topics.Unauthorized {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="beckon API key"`)
 		}
-		bridge.Problem(w, e)
-		return
+		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusCreated)
 	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "expires": expires.Unix()}) // the client is gone: nobody to tell
+	return nil
 }
 
 // bearer is what r shows, and where it comes from.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +14,7 @@ import (
 	"time"
 
 	"github.com/beckon-rtc/beckon/broker/auth"
+	"github.com/beckon-rtc/beckon/topics"
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
@@ -201,4 +206,15 @@ func FuzzTokenRequest(f *testing.F) {
 			t.Errorf("%q was read as %+v", body, want)
 		}
 	})
+}
+
+func TestTokenThatCannotBeMadeIsInTheLog(t *testing.T) {
+	var log bytes.Buffer
+	broken := &tokens{log: slog.New(slog.NewTextHandler(&log, nil)), mint: func(context.Context, topics.Credentials, auth.Claims) (string, time.Time, error) {
+		return "", time.Time{}, errors.New("the key does not sign")
+	}}
+	answer := ask(broken, "POST", "/api/v1/tokens", `{"name":"guest-1","room":"garage"}`, "Content-Type", "application/json")
+	if answer.Code != 500 || strings.Contains(answer.Body.String(), "key") || !strings.Contains(log.String(), "the key does not sign") {
+		t.Errorf("%d %s; the log has %q", answer.Code, answer.Body, &log)
+	}
 }
