@@ -3,6 +3,8 @@ package rest
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -26,6 +28,9 @@ func (h *Handler) Drain(ctx context.Context) error {
 	}
 	open := h.stop()
 	window = min(window, time.Duration(len(open))*drainStep)
+	h.mu.Lock()
+	h.window, h.over = window, time.Now().Add(window)
+	h.mu.Unlock()
 	for i, s := range open {
 		select {
 		case s.goaway <- time.Duration((float64(i) + rand.Float64()) / float64(len(open)) * float64(window)):
@@ -57,6 +62,23 @@ func (h *Handler) Close() {
 }
 
 var errGoingAway = topics.Errorf(topics.Unavailable, "the server is going away")
+
+// later answers who wants a stream while the server goes. An EventSource, which takes
+// any status but 200 for the end (WHATWG HTML, 9.2.2), gets a stream that tells it
+// when to come back, and no more.
+func (h *Handler) later(w http.ResponseWriter, r *http.Request) error {
+	if !strings.Contains(r.Header.Get("Accept"), eventStream) {
+		return errGoingAway
+	}
+	h.mu.Lock()
+	window, left := h.window, max(time.Until(h.over), 0)
+	h.mu.Unlock()
+	header := w.Header()
+	header.Set("Content-Type", eventStream)
+	header.Set("Connection", "close")                                                              // where others serve this address it may lead to one
+	_, _ = w.Write(append(retryIn(left+time.Second, max(window, 2*time.Second)), goaway(left)...)) // the client is gone: nobody to tell
+	return nil
+}
 
 func (h *Handler) isClosing() bool {
 	h.mu.Lock()

@@ -19,6 +19,9 @@
 //     goes before), and gets what it missed. "joined" says "resumed":true then, and
 //     has the id of the event before it. "resumed":false: the client starts over.
 //     What is of this connection alone (goaway) has no id.
+//   - While the server goes, who asks for a stream is 503; but not an EventSource (it
+//     has Accept: text/event-stream), which never comes back after an answer that is
+//     not 200: it gets a stream of "retry" and goaway.
 //   - A stream that ends, however it ends, is a connection lost: the peer has the
 //     grace. There is no leave.
 //   - A client whose peer was taken over by another connection is told (409), and

@@ -3,8 +3,11 @@ package rest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -77,6 +80,17 @@ func (n *numbering) id() []byte {
 	id := strconv.AppendUint(append([]byte(n.key), '.'), n.next, 10)
 	n.next++
 	return id
+}
+
+// retryIn has a client come back after that time, and up to spread more (WHATWG HTML,
+// 9.2.6).
+func retryIn(least, spread time.Duration) []byte {
+	return fmt.Appendf(nil, "retry: %d\n\n", (least + rand.N(spread)).Milliseconds())
+}
+
+// goaway is the event that the server stops, of no session.
+func goaway(in time.Duration) []byte {
+	return appendEvent(nil, nil, fmt.Appendf(nil, `{"type":"goaway","reason":"shutdown","in":%d}`, (in+time.Second-1)/time.Second))
 }
 
 // appendEvent appends a frame as an event (WHATWG HTML, 9.2.5). A line end in it is

@@ -63,6 +63,8 @@ type Handler struct {
 	running  sync.WaitGroup // streams
 	mu       sync.Mutex     // guards what follows
 	closing  bool           // no more streams
+	window   time.Duration  // of a drain, and its end
+	over     time.Time
 	streams  map[*stream]struct{}
 	byPeer   map[place]*stream    // the newest of each
 	replaced map[string]time.Time // keys of sessions that were taken over, until then

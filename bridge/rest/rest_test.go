@@ -315,6 +315,26 @@ func TestDrainTellsEveryStreamAndEndsIt(t *testing.T) {
 	}
 }
 
+// An EventSource never comes back after any answer but 200.
+func TestEventSourceThatComesBackWhileTheServerGoesIsToldToComeLater(t *testing.T) {
+	h := open(t, nil)
+	alice := h.listen("alice", "")
+	alice.joined()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := h.Drain(ctx); err != nil {
+		t.Error(err)
+	}
+	response, body := h.ask("GET", events, "", "Accept: text/event-stream")
+	var retry int
+	if _, err := fmt.Sscanf(body, "retry: %d\n\ndata: {\"type\":\"goaway\",\"reason\":\"shutdown\",\"in\":", &retry); err != nil || retry < 1000 || retry > 20_000 {
+		t.Errorf("it is told %q (%v)", body, err)
+	}
+	if response.StatusCode != 200 || response.Header.Get("Content-Type") != "text/event-stream" || !response.Close {
+		t.Errorf("it gets %s %v", response.Status, response.Header)
+	}
+}
+
 func TestSlowReaderIsCutAndItsSenderIsTold(t *testing.T) {
 	threat.Row(t, 19, threat.HTTP)
 	h := open(t, func(c *rest.Config) {

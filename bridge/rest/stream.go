@@ -3,8 +3,6 @@ package rest
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -15,6 +13,8 @@ import (
 
 // kept is for how many heartbeats a frame is remembered, for a client that missed it.
 const kept = 4
+
+const eventStream = "text/event-stream"
 
 // chunk is how much is written at once, which a client has the write timeout for.
 const chunk = 16 << 10
@@ -48,14 +48,14 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) error {
 		goaway: make(chan time.Duration, 1),
 	}
 	if h.isClosing() {
-		return errGoingAway
+		return h.later(w, r)
 	}
 	if err := s.join(r); err != nil {
 		return err
 	}
 	defer s.session.Lost()
 	if !h.enter(s) {
-		return errGoingAway
+		return h.later(w, r)
 	}
 	defer h.leave(s)
 	began := time.Now()
@@ -110,14 +110,13 @@ func (s *stream) join(r *http.Request) error {
 func (s *stream) run(client context.Context) {
 	_ = s.to.SetReadDeadline(time.Time{}) // the server's is for the request
 	header := s.w.Header()
-	header.Set("Content-Type", "text/event-stream")
+	header.Set("Content-Type", eventStream)
 	header.Set("X-Accel-Buffering", "no") // nginx
 	s.w.WriteHeader(http.StatusOK)
 	defer func() { // of the answer's end
 		_ = s.to.SetWriteDeadline(time.Now().Add(s.h.cfg.Write))
 	}()
-	retry := 1000 + rand.IntN(2000) // ms; not all at once
-	if err := s.write(fmt.Appendf(nil, "retry: %d\n\n", retry)); err != nil {
+	if err := s.write(retryIn(time.Second, 2*time.Second)); err != nil { // not all at once
 		return
 	}
 	heartbeat := time.NewTicker(s.h.cfg.Heartbeat)
@@ -142,7 +141,7 @@ func (s *stream) run(client context.Context) {
 			}
 		case in := <-s.goaway:
 			end = time.After(in)
-			err = s.write(appendEvent(nil, nil, fmt.Appendf(nil, `{"type":"goaway","reason":"shutdown","in":%d}`, (in+time.Second-1)/time.Second)))
+			err = s.write(goaway(in))
 		case <-end:
 			s.because(errGoingAway.Message)
 			return
