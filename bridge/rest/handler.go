@@ -39,6 +39,9 @@ type Config struct {
 	Write      time.Duration // time a write may wait, default 5 s
 	Taken      time.Duration // time after which what was written counts as taken, default 2 s
 
+	// Queued is where the bytes are counted that clients have not got. Nil: nowhere.
+	Queued *atomic.Int64
+
 	// Renew gives a session that is resumed the identity of its new connection.
 	Renew func(bridge.Bus, topics.Identity) error
 
@@ -79,7 +82,7 @@ func New(cfg Config) (*Handler, error) {
 	h := &Handler{
 		cfg: cfg, streams: make(map[*stream]struct{}), byPeer: make(map[place]*stream), replaced: make(map[string]time.Time),
 		bridge: bridge.Config{
-			Connect: cfg.Connect, Authenticate: cfg.Arrive, Renew: cfg.Renew,
+			Connect: cfg.Connect, Authenticate: cfg.Arrive, Queued: cfg.Queued, Renew: cfg.Renew,
 			Resume: -1, // the grace: section 3
 			Root:   cfg.Root, Via: "http", MaxRooms: 1, Ping: cfg.Heartbeat, Logger: cfg.Logger,
 		},

@@ -14,7 +14,7 @@ type queue struct {
 	more  chan struct{} // of one: something was added, or it ended
 
 	mu     sync.Mutex // guards what follows
-	frames [][]byte
+	frames []bridge.Frame
 	size   int
 	ended  bool // nothing more is taken
 }
@@ -22,9 +22,9 @@ type queue struct {
 var errFull = errors.New("the queue is full")
 
 // cost is what a frame takes of the limit: memory, not only its bytes.
-func cost(frame []byte) int { return len(frame) + 48 }
+func cost(frame bridge.Frame) int { return frame.Len() + 48 }
 
-func (q *queue) push(frame []byte) error {
+func (q *queue) push(frame bridge.Frame) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
@@ -57,28 +57,28 @@ func (q *queue) signal() {
 	}
 }
 
-// take returns the next frame; over says that none will come. It has room for
-// another when the caller says wrote.
-func (q *queue) take() (frame []byte, over bool) {
+// take returns the next frame, if there is one; over says that none will come. It has
+// room for another when the caller says wrote.
+func (q *queue) take() (frame bridge.Frame, ok, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.frames) == 0 {
 		q.frames = nil
-		return nil, q.ended
+		return frame, false, q.ended
 	}
-	frame, q.frames[0] = q.frames[0], nil
+	frame, q.frames[0] = q.frames[0], bridge.Frame{}
 	q.frames = q.frames[1:]
-	return frame, false
+	return frame, true, false
 }
 
-// first is the frame that waits longest, nil where there is none.
-func (q *queue) first() []byte {
+// first is the frame that waits longest, if there is one.
+func (q *queue) first() (frame bridge.Frame, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.frames) == 0 {
-		return nil
+		return frame, false
 	}
-	return q.frames[0]
+	return q.frames[0], true
 }
 
 func (q *queue) isOver() bool {
@@ -87,7 +87,7 @@ func (q *queue) isOver() bool {
 	return q.ended
 }
 
-func (q *queue) wrote(frame []byte) {
+func (q *queue) wrote(frame bridge.Frame) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.size -= cost(frame)

@@ -96,8 +96,8 @@ func (s *stream) join(r *http.Request) error {
 		s.session.Close(true) // it may be on the bus, in no room
 		return err
 	}
-	if joined := s.queue.first(); joined != nil {
-		s.ids = numberingOf(joined)
+	if joined, ok := s.queue.first(); ok {
+		s.ids = numberingOf(joined.Text())
 	}
 	s.mu.Lock()
 	s.key = s.ids.key
@@ -162,14 +162,14 @@ func (s *stream) run(client context.Context) {
 func (s *stream) pump() bool {
 	for s.h.life.Err() == nil {
 		var out []byte
-		var took [][]byte
+		var took []bridge.Frame
 		over := false
 		for len(out) < chunk {
-			var frame []byte
-			if frame, over = s.queue.take(); frame == nil {
+			frame, ok, last := s.queue.take()
+			if over = last; !ok {
 				break
 			}
-			out = appendEvent(out, s.ids.id(), frame)
+			out = appendEvent(out, s.ids.id(), frame.Text())
 			took = append(took, frame)
 		}
 		if len(took) > 0 && s.write(out) != nil {
@@ -254,4 +254,4 @@ func (s *stream) reason() string {
 }
 
 // out is the session's way to the client.
-func (s *stream) out(frame bridge.Frame) error { return s.queue.push(frame.Text()) }
+func (s *stream) out(frame bridge.Frame) error { return s.queue.push(frame) }

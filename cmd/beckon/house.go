@@ -177,6 +177,7 @@ func (s *serve) buildREST(h *house) (err error) {
 		MaxMessage:   limit(s.LimitMessage),
 		Requests:     budget(framesPer * s.LimitRate),
 		Queue:        limit(s.LimitQueue),
+		Queued:       &h.overload.queued,
 		Logger:       h.log,
 	})
 	return err

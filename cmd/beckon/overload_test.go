@@ -175,10 +175,11 @@ func TestServerThatRunsOutOfMemoryRefusesAndRecovers(t *testing.T) {
 	t.Logf("%d connections came in", len(in))
 }
 
-// stall joins yard, as MQTT or JSON, and reads nothing from then on.
-func (s *site) stall(t *testing.T, name string, json bool) net.Conn {
+// stall joins yard and reads nothing from then on.
+func (s *site) stall(t *testing.T, at entrance, name string) net.Conn {
 	t.Helper()
-	if json {
+	switch at {
+	case jsonWS:
 		ws, _, err := websocket.DefaultDialer.Dial(s.WS, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -190,6 +191,14 @@ func (s *site) stall(t *testing.T, name string, json bool) net.Conn {
 			t.Fatal(err)
 		}
 		return ws.NetConn()
+	case sseHTTP:
+		c := dial(t, s.MQTT)
+		_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		fmt.Fprintf(c, "GET /api/v1/rooms/yard/peers/%s/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", name)
+		if answer, err := bufio.NewReaderSize(c, 16).ReadString('\n'); err != nil || !strings.Contains(answer, "200") {
+			t.Fatalf("the stream is answered %q, %v", answer, err)
+		}
+		return c
 	}
 	c := dial(t, s.MQTT)
 	io.WriteString(c, connectAs(4, name, "", "", "")+packet(0x82, "\x00\x01", text("rtc/v1/yard/to/"+name+"/+"), "\x00"))
@@ -204,8 +213,8 @@ func TestServerWhoseQueuesAreFullRefusesAndRecovers(t *testing.T) {
 	s := startSite(t, "--limit-queues=128KiB", "--log-level=info")
 	pair := startCanaries(t, s)
 	talker := s.caller(t, jsonWS, "talker", "yard")
-	for name, json := range map[string]bool{"stalled3": false, "stalledws": true} {
-		stalled := s.stall(t, name, json)
+	for name, at := range map[string]entrance{"stalled3": mqtt3TCP, "stalledws": jsonWS, "stalledsse": sseHTTP} {
+		stalled := s.stall(t, at, name)
 		talker.sees(name)
 		payload := `{"type":"msg","data":"` + strings.Repeat("x", 60_000) + `"}`
 		eventually(t, "its queue to fill", func() bool {
