@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 func TestBudgetOfArrivalsIsAMeanWithTenSecondsOfItAtOnce(t *testing.T) {
@@ -208,8 +210,12 @@ func TestConnectionOverTheBudgetIsToldInItsProtocol(t *testing.T) {
 
 func TestUpgradeOverTheBudgetOfItsClientIsRefused(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := Hold(r); !ok {
-			w.WriteHeader(503)
+		how := Hold
+		if r.Header.Get("Says") == "request" {
+			how = HoldRequest
+		}
+		if _, err := how(r); err != nil {
+			w.WriteHeader(topics.AsError(err).Code.HTTP())
 		}
 	})
 	d := start(t, Config{HTTP: h, TrustedProxies: trusted, ConnectsPerAddress: 1, UnauthenticatedPerAddress: -1})
@@ -218,13 +224,15 @@ func TestUpgradeOverTheBudgetOfItsClientIsRefused(t *testing.T) {
 	for i := range 2 * arrivalsAtOnce {
 		want := 200
 		if i >= arrivalsAtOnce {
-			want = 503
+			want = 429
 		}
 		if r := ask(t, p, "192.0.2.1:5", "X-Forwarded-For: 203.0.113.7"); r.StatusCode != want {
 			t.Errorf("request %d: %d, want %d", i+1, r.StatusCode, want)
 		}
 	}
-	if r := ask(t, p, "192.0.2.1:5", "X-Forwarded-For: 203.0.113.8"); r.StatusCode != 200 {
-		t.Errorf("another client: %d", r.StatusCode)
+	for _, other := range []string{"X-Forwarded-For: 203.0.113.8", "X-Forwarded-For: 203.0.113.7\r\nSays: request"} {
+		if r := ask(t, p, "192.0.2.1:5", other); r.StatusCode != 200 {
+			t.Errorf("%s: %d", other, r.StatusCode)
+		}
 	}
 }

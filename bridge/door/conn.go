@@ -163,30 +163,41 @@ func (c *conn) request() {
 }
 
 // hold makes an admitted connection wait again, which is about to speak a
-// protocol of its own with the client at that address. Its user calls admit.
-// False: there is no place.
-func (c *conn) hold(client netip.Addr) bool {
+// protocol of its own with the client at that address, or whose request has to be
+// authenticated, and then none of it is new. Its user calls admit. The error is why
+// there is no place, for the client.
+func (c *conn) hold(client netip.Addr, isNew bool) *topics.Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.door.mu.Lock()
 	defer c.door.mu.Unlock()
 	c.door.uncount(c)
 	c.from = countedFor(client)
-	if c.door.config.Admit() != nil {
-		return false
-	}
-	if c.door.trusts(addrOf(c.RemoteAddr())) { // a connection of the proxy, for many clients
-		if refused, _ := c.door.arrive(c); refused != nil {
-			return false
+	if isNew {
+		if err := c.door.config.Admit(); err != nil {
+			return err
+		}
+		if c.door.trusts(addrOf(c.RemoteAddr())) { // a connection of the proxy, for many clients
+			if refused, _ := c.door.arrive(c); refused != nil {
+				return refused
+			}
 		}
 	}
-	if c.door.closed.Err() != nil || !c.door.count(c) {
-		return false
+	if c.door.closed.Err() != nil {
+		return errClosed
+	}
+	if !c.door.count(c) {
+		return errManyWait
 	}
 	c.held.Store(true)
 	c.admitted.Store(false)
-	return true
+	return nil
 }
+
+var (
+	errClosed   = topics.Errorf(topics.Unavailable, "the server is going away")
+	errManyWait = topics.Errorf(topics.Unavailable, "too many connections are not authenticated yet; try again")
+)
 
 func (c *conn) Write(b []byte) (int, error) {
 	c.answered()

@@ -139,11 +139,21 @@ func (handoffAddr) String() string  { return "door" }
 
 // Hold makes the connection of r wait again, which is about to speak a protocol of
 // its own and has not authenticated: it counts under the caps until admit is
-// called. There may be no place for it. In a foreign server nothing is held.
-func Hold(r *http.Request) (admit func(), ok bool) {
+// called, and as a new one of its client. The error, for the client, is why it
+// cannot. In a foreign server nothing is held.
+func Hold(r *http.Request) (admit func(), err error) { return hold(r, true) }
+
+// HoldRequest does so while a request is authenticated, which is answered on its
+// connection: that is not a new one, and there need not be enough left for more.
+func HoldRequest(r *http.Request) (admit func(), err error) { return hold(r, false) }
+
+func hold(r *http.Request, isNew bool) (admit func(), err error) {
 	c := connOf(r)
 	if c == nil {
-		return func() {}, true
+		return func() {}, nil
 	}
-	return c.admit, c.hold(clientOf(r))
+	if err := c.hold(clientOf(r), isNew); err != nil {
+		return nil, err
+	}
+	return c.admit, nil
 }

@@ -102,10 +102,11 @@ func (h *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	below := connOf(r)
-	if below != nil && !below.hold(clientOf(r)) {
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many connections are new or not authenticated yet, or the server is overloaded; try again", http.StatusServiceUnavailable)
-		return
+	if below != nil {
+		if err := below.hold(clientOf(r), true); err != nil {
+			bridge.Refuse(w, r, h.config.Logger, err)
+			return
+		}
 	}
 	ws, err := h.upgrader.Upgrade(w, r, http.Header{"Sec-Websocket-Protocol": {protocol}})
 	if err != nil {

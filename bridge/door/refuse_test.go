@@ -29,8 +29,12 @@ func startWithLittle(t *testing.T, little *atomic.Bool) *pipes {
 			return nil
 		},
 		HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, held := Hold(r)
-			fmt.Fprint(w, Refused(r), " ", held)
+			admit, err := Hold(r)
+			if err == nil {
+				admit()
+			}
+			_, request := HoldRequest(r)
+			fmt.Fprint(w, Refused(r), ", ", err, ", ", request)
 		}),
 	})
 }
@@ -42,7 +46,11 @@ func TestConnectionThatCannotBeServedIsToldSoInsideTLSToo(t *testing.T) {
 		little bool
 		mqtt   byte
 		http   string
-	}{{false, '1', "<nil> true"}, {true, 0x20, "503 unavailable: little is left false"}, {false, '1', "<nil> true"}} {
+	}{
+		{false, '1', "<nil>, <nil>, <nil>"},
+		{true, 0x20, "503 unavailable: little is left, 503 unavailable: little is left, <nil>"},
+		{false, '1', "<nil>, <nil>, <nil>"},
+	} {
 		little.Store(want.little)
 		for _, secure := range []bool{false, true} {
 			var c net.Conn = p.connect("198.51.100.1:5")

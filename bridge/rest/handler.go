@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,10 +47,10 @@ type Config struct {
 	// Renew gives a session that is resumed the identity of its new connection.
 	Renew func(bridge.Bus, topics.Identity) error
 
-	// Hold counts the connection of a request among those that are not
-	// authenticated, until admit is called; false: there is no place. Nil: nobody
-	// counts.
-	Hold func(*http.Request) (admit func(), ok bool)
+	// Hold counts the connection of a stream among those that are not authenticated,
+	// until admit is called; the error is why it cannot come. HoldRequest does so for
+	// any other request, which is no new connection. Nil: nobody counts.
+	Hold, HoldRequest func(*http.Request) (admit func(), err error)
 
 	Logger *slog.Logger // default: slog.Default()
 }
@@ -131,6 +133,13 @@ func (c Config) withDefaults() Config {
 	if c.Arrive == nil {
 		c.Arrive = c.Authenticate
 	}
+	free := func(*http.Request) (func(), error) { return func() {}, nil }
+	if c.Hold == nil {
+		c.Hold = free
+	}
+	if c.HoldRequest == nil {
+		c.HoldRequest = free
+	}
 	if c.Root == "" {
 		c.Root = topics.DefaultRoot
 	}
@@ -194,7 +203,7 @@ func (h *Handler) identify(r *http.Request, name string, cost int) (topics.Ident
 // authenticate finds out who asks, while the connection counts among those who are
 // not authenticated.
 func (h *Handler) authenticate(r *http.Request, name string) (topics.Identity, error) {
-	admit, err := h.hold(r)
+	admit, err := h.cfg.HoldRequest(r)
 	if err != nil {
 		return topics.Identity{}, err
 	}
@@ -204,17 +213,6 @@ func (h *Handler) authenticate(r *http.Request, name string) (topics.Identity, e
 	shown := bridge.Credentials(r)
 	shown.Name = name
 	return h.cfg.Authenticate(ctx, shown)
-}
-
-func (h *Handler) hold(r *http.Request) (admit func(), err error) {
-	if h.cfg.Hold == nil {
-		return func() {}, nil
-	}
-	admit, ok := h.cfg.Hold(r)
-	if !ok {
-		return nil, topics.Errorf(topics.Unavailable, "too many connections are not authenticated yet; try again")
-	}
-	return admit, nil
 }
 
 // enter takes note of a stream that is open. What its peer says is said by it, until
@@ -247,6 +245,16 @@ func (h *Handler) find(p place) *stream {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.byPeer[p]
+}
+
+// Knows reports whether a request is a message of a peer that has a stream open, as far
+// as its path says.
+func (h *Handler) Knows(r *http.Request) bool {
+	if is, _ := path.Match("/api/v1/rooms/*/peers/*/messages", r.URL.Path); !is || r.Method != http.MethodPost {
+		return false
+	}
+	names := strings.Split(r.URL.Path, "/")
+	return h.find(place{room: names[4], peer: names[6]}) != nil
 }
 
 // Streams is how many are open.

@@ -60,6 +60,17 @@ func (h *house) authenticate(_ context.Context, c topics.Credentials) (topics.Id
 	return bustest.PeerOf(name), nil
 }
 
+func (h *house) hold(*http.Request) (admit func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.held--
+	}, nil
+}
+
 func open(t testing.TB, set func(*rest.Config)) *house {
 	h := &house{t: t, bus: &bustest.Memory{Grace: 200 * time.Millisecond}}
 	cfg := rest.Config{
@@ -72,17 +83,9 @@ func open(t testing.TB, set func(*rest.Config)) *house {
 			}
 			return []topics.Delivery{{Address: topics.Address{Room: room, Kind: topics.Presence, Src: "cam1"}, Payload: []byte(`{"online":true,"name":"<b>"}`)}}, nil
 		},
-		Hold: func(*http.Request) (func(), bool) {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.held++
-			return func() {
-				h.mu.Lock()
-				defer h.mu.Unlock()
-				h.held--
-			}, true
-		},
-		Logger: slog.New(slog.DiscardHandler),
+		Hold:        h.hold,
+		HoldRequest: h.hold,
+		Logger:      slog.New(slog.DiscardHandler),
 	}
 	if set != nil {
 		set(&cfg)

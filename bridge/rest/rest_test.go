@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -380,6 +381,28 @@ func TestManyCredentialsAreShownToAuthenticate(t *testing.T) {
 		h.mu.Unlock()
 		if got.Token != c.token || got.Username != c.user || !got.Remote.IsLoopback() {
 			t.Errorf("%+v: shown were the user %q and a token of %d bytes from %v", c.query, got.Username, len(got.Token), got.Remote)
+		}
+	}
+}
+
+func TestDoorKnowsThePeersThatHaveAStream(t *testing.T) {
+	h := open(t, nil)
+	h.listen("alice", "").joined()
+	for request, want := range map[string]bool{
+		"POST " + messages:                                true,
+		"GET " + messages:                                 false,
+		"POST " + events:                                  false,
+		"GET " + events:                                   false,
+		"POST " + garage + "/bob/messages":                false,
+		"POST /api/v1/rooms/attic/peers/alice/messages":   false,
+		"POST /api/v1/rooms/garage/x/alice/messages":      false,
+		"POST /api/v1/rooms/garage%2Fx/alice/messages":    false,
+		"POST /api/v1/rooms//garage/peers/alice/messages": false,
+		"GET " + rooms:                                    false,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if h.Knows(httptest.NewRequest(method, path, nil)) != want {
+			t.Errorf("%s: it is not %v", request, want)
 		}
 	}
 }

@@ -83,7 +83,7 @@ func (s *stream) join(r *http.Request) error {
 	if h.isReplaced(last.key) {
 		return topics.Errorf(topics.Replaced, "another connection of %s took over; to take over from it, come without Last-Event-ID", s.place.peer)
 	}
-	admit, err := h.hold(r)
+	admit, err := h.cfg.Hold(r)
 	if err != nil {
 		return err
 	}

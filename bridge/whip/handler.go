@@ -181,6 +181,9 @@ func (h *Handler) find(path string) *session {
 	return h.open[path]
 }
 
+// Knows reports whether a request is of a session that is open.
+func (h *Handler) Knows(r *http.Request) bool { return h.find(r.URL.Path) != nil }
+
 // Sessions is how many are open.
 func (h *Handler) Sessions() int {
 	h.mu.Lock()

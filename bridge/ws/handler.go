@@ -43,9 +43,9 @@ type Config struct {
 	Refresh func(context.Context, bridge.Bus, topics.Credentials) error
 
 	// Hold counts the connection of an upgrade among those that are not
-	// authenticated, until admit is called; false: there is no place. Nil: nobody
-	// counts.
-	Hold func(*http.Request) (admit func(), ok bool)
+	// authenticated, until admit is called; the error is why it cannot come. Nil:
+	// nobody counts.
+	Hold func(*http.Request) (admit func(), err error)
 
 	// Queued is where the bytes are counted that clients have not got. Nil: nowhere.
 	Queued *atomic.Int64
@@ -168,10 +168,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	admit := func() {}
 	if h.cfg.Hold != nil {
-		var ok bool
-		if admit, ok = h.cfg.Hold(r); !ok {
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, "too many connections are new or not authenticated yet, or the server is overloaded; try again", http.StatusServiceUnavailable)
+		var err error
+		if admit, err = h.cfg.Hold(r); err != nil {
+			bridge.Refuse(w, r, h.cfg.Logger, err)
 			return
 		}
 	}

@@ -172,6 +172,7 @@ func (s *serve) buildREST(h *house) (err error) {
 		Rooms:        h.broker.Rooms,
 		Peers:        h.broker.Peers,
 		Hold:         door.Hold,
+		HoldRequest:  door.HoldRequest,
 		Origins:      s.origins(),
 		Root:         topics.Root(s.Root),
 		MaxMessage:   limit(s.LimitMessage),

@@ -17,7 +17,7 @@ func (h *house) routes(origins bridge.Origins) http.Handler {
 	watchers := http.NewServeMux()
 	watchers.Handle("/healthz", probe(alive))
 	watchers.Handle("/readyz", probe(h.ready))
-	watchers.Handle("/", served(mux))
+	watchers.Handle("/", h.served(mux))
 	mux.Handle("/mqtt", h.mqtt)
 	mux.Handle("/ws", h.ws)
 	mux.Handle("/api/v1/", h.rest)
@@ -46,13 +46,16 @@ func (h *house) ready() (status int, word string) {
 	return http.StatusOK, "ready"
 }
 
-// served refuses the requests of connections for which there is too little left.
-func served(next http.Handler) http.Handler {
+// served refuses the requests of connections for which there is too little left, but
+// not those of peers and sessions that are there.
+func (h *house) served(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := door.Refused(r); err != nil {
 			w.Header().Set("Connection", "close")
-			bridge.Problem(w, err)
-			return
+			if !h.rest.Knows(r) && !h.whip.Knows(r) {
+				bridge.Problem(w, err)
+				return
+			}
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -158,6 +159,31 @@ func TestServerThatRunsOutOfDescriptorsRefusesAndRecovers(t *testing.T) {
 	s.recovers(t)
 	pair.sing()
 	t.Logf("%d connections came in", len(in))
+}
+
+func TestThoseThatAreThereGoOnOverHTTPWhenLittleIsLeft(t *testing.T) {
+	s := startChild(t, "ulimit -n 160")
+	alice, cam := s.caller(t, sseHTTP, "alice", "garage"), s.caller(t, mqtt3TCP, "cam1", "garage")
+	cam.sees("alice")
+	session, _, _ := s.whep(t, cam)
+	s.fill(t, 160)
+	say := func(as, text string) (*http.Response, string) {
+		http.DefaultClient.CloseIdleConnections() // so it comes by a new one, as it has to
+		return request(t, "POST", s.URL+"/api/v1/rooms/garage/peers/"+as+"/messages", text, "Content-Type", "application/json")
+	}
+	if answer, body := say("alice", `{"type":"msg","to":"cam1","data":1}`); answer.StatusCode != 202 || !answer.Close {
+		t.Errorf("a peer that is there: %s %s", answer.Status, body)
+	}
+	cam.until("what alice says", func(e event) bool { return e.from == "alice" && e.kind == "message" })
+	cam.send("alice", `{"type":"msg","data":2}`)
+	alice.until("what the camera says", func(e event) bool { return e.from == "cam1" && e.kind == "message" })
+	if answer, body := say("bob", `{"type":"msg"}`); answer.StatusCode != 503 || !strings.Contains(body, "overloaded") {
+		t.Errorf("a peer that is not: %s %s", answer.Status, body)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if answer, body := request(t, "DELETE", session, ""); answer.StatusCode != 200 {
+		t.Errorf("a session that is there: %s %s", answer.Status, body)
+	}
 }
 
 func TestServerThatRunsOutOfMemoryRefusesAndRecovers(t *testing.T) {
