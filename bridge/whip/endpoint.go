@@ -41,7 +41,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, kind, room, devic
 		return errClosing
 	}
 	shown := bridge.Credentials(r)
-	id, err := h.cfg.Authenticate(ctx, shown)
+	id, err := h.identify(ctx, r, shown)
 	if err != nil {
 		return err
 	}

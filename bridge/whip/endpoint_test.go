@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -254,6 +255,38 @@ func TestAnswerWaitsForCandidatesAsLongAsItMust(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestConnectionCountsAsNotAuthenticatedWhileItsCredentialsAreLookedAt(t *testing.T) {
+	var held atomic.Int32
+	full := false
+	h := build(t, func(c *Config) {
+		c.Hold = func(*http.Request) (func(), error) {
+			if full {
+				return nil, topics.Errorf(topics.Unavailable, "too many")
+			}
+			held.Add(1)
+			return func() { held.Add(-1) }, nil
+		}
+		c.Authenticate = func(ctx context.Context, shown topics.Credentials) (topics.Identity, error) {
+			if n := held.Load(); n != 1 {
+				t.Errorf("%d count while one is authenticated", n)
+			}
+			return authenticate(ctx, shown)
+		}
+	})
+	cam := h.device(trickles)
+	_, r := h.opened(cam)
+	url := r.Header.Get("Location")
+	wants(t, h.do("POST", "/whep/garage/cam1", offer, "Authorization", "Bearer wrong"), 401)
+	wants(t, h.do("DELETE", url, "", "Authorization", "Bearer "+token+"viewer1"), 403)
+	if n := held.Load(); n != 0 {
+		t.Errorf("%d count still", n)
+	}
+	full = true
+	wants(t, h.do("POST", "/whep/garage/cam1", offer), 503, "too many")
+	wants(t, h.do("DELETE", url, "", "Authorization", "Bearer "+token+"viewer1"), 503, "too many")
+	wants(t, h.do("DELETE", url, ""), 200)
 }
 
 func TestDeviceThatDoesNotAnswerIs504AndHearsBye(t *testing.T) {

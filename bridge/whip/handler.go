@@ -30,6 +30,10 @@ type Config struct {
 	Deadline   time.Duration // time for an answer in all, default 7 s: OBS gives up at 8
 	Strict     bool          // PATCH needs If-Match (RFC 9725, 4.3.1), which real clients leave out
 
+	// Hold counts the connection of a request among those that are not authenticated,
+	// until admit is called; the error is why there is no place. Nil: nobody counts.
+	Hold func(*http.Request) (admit func(), err error)
+
 	Logger *slog.Logger // default: slog.Default()
 }
 
@@ -64,6 +68,9 @@ func New(cfg Config) (*Handler, error) {
 	}
 	if cfg.Deadline == 0 {
 		cfg.Deadline = 7 * time.Second
+	}
+	if cfg.Hold == nil {
+		cfg.Hold = func(*http.Request) (func(), error) { return func() {}, nil }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -138,6 +145,17 @@ func unprocessable(format string, args ...any) error {
 func (h *Handler) body(w http.ResponseWriter, r *http.Request, kind string) (string, error) {
 	text, err := bridge.Body(w, r, kind, h.cfg.MaxMessage)
 	return string(text), err
+}
+
+// identify finds out whose credentials are shown, while the connection counts among
+// those that are not authenticated.
+func (h *Handler) identify(ctx context.Context, r *http.Request, shown topics.Credentials) (topics.Identity, error) {
+	admit, err := h.cfg.Hold(r)
+	if err != nil {
+		return topics.Identity{}, err
+	}
+	defer admit()
+	return h.cfg.Authenticate(ctx, shown)
 }
 
 // mark tells whether credentials are the same as others, and nothing else of them.

@@ -50,7 +50,7 @@ func (h *Handler) checkOwner(ctx context.Context, r *http.Request, s *session) e
 	if c.Token == "" && c.Username == "" && c.Password == "" && len(c.TLS) == 0 || h.mark(c) == s.mark {
 		return nil
 	}
-	id, err := h.cfg.Authenticate(ctx, c)
+	id, err := h.identify(ctx, r, c)
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -381,4 +384,52 @@ func TestWebSocketsWithoutAJoinAreUnderTheCap(t *testing.T) {
 		defer c.Close()
 		return true
 	})
+}
+
+// A request counts like that while its credentials are looked at.
+func TestRequestsThatAreAuthenticatedAreUnderTheCap(t *testing.T) {
+	const most = 2
+	for path, method := range map[string]string{"/api/v1/rooms": "GET", "/whep/garage/cam1": "POST"} {
+		t.Run(path, func(t *testing.T) {
+			asked := make(chan struct{}, most+1)
+			hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				asked <- struct{}{}
+				<-r.Context().Done()
+			}))
+			defer hook.Close()
+			s := startSite(t, "--auth-url="+hook.URL, fmt.Sprintf("--limit-unauthenticated=%d", most))
+			ctx, cancel := context.WithCancel(t.Context())
+			ask := func(client *http.Client) (status int, body string) {
+				r, _ := http.NewRequestWithContext(ctx, method, s.URL+path, strings.NewReader(whepOffer))
+				r.Header.Set("Content-Type", "application/sdp")
+				r.SetBasicAuth("alice", "hunter2")
+				answer, err := client.Do(r)
+				if err != nil {
+					return 0, err.Error()
+				}
+				defer answer.Body.Close()
+				text, _ := io.ReadAll(answer.Body)
+				return answer.StatusCode, string(text)
+			}
+			kept := &http.Client{Transport: new(http.Transport)} // with a connection that was answered
+			defer kept.CloseIdleConnections()
+			answer, err := kept.Get(s.URL + "/healthz")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, answer.Body)
+			answer.Body.Close()
+			var waiting sync.WaitGroup
+			for range most {
+				waiting.Go(func() { ask(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}) })
+				<-asked
+			}
+			if status, body := ask(kept); status != http.StatusServiceUnavailable || !strings.Contains(body, "too many connections are not authenticated") {
+				t.Errorf("one more than may wait is answered %d %s", status, body)
+			}
+			cancel()
+			waiting.Wait()
+		})
+	}
 }

@@ -158,6 +158,7 @@ func (s *serve) buildWHIP(h *house) (err error) {
 		MaxMessage:   limit(s.LimitMessage),
 		Joins:        budget(s.LimitJoins),
 		Strict:       s.WhipStrict,
+		Hold:         door.HoldRequest,
 		Logger:       h.log,
 	})
 	return err
