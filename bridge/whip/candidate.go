@@ -32,16 +32,15 @@ func (c candidate) text() string {
 	return strings.TrimPrefix(strings.TrimPrefix(c.Candidate, "a="), "candidate:")
 }
 
-// of reports whether the candidate belongs to the ICE of an answer, as far as it
-// says: after a restart one of before may still come.
-func (c candidate) of(answer description) bool {
+// ufrag is that of the ICE it belongs to, "" if it does not say.
+func (c candidate) ufrag() string {
 	ufrag := c.UsernameFragment
 	if ufrag == "" {
 		if _, after, ok := strings.Cut(c.Candidate, " ufrag "); ok {
 			ufrag, _, _ = strings.Cut(after, " ")
 		}
 	}
-	return ufrag == "" || !answer.has(attrUfrag) || answer.hasUfrag(ufrag)
+	return ufrag
 }
 
 func (d description) hasUfrag(ufrag string) bool {

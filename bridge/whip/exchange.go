@@ -23,6 +23,8 @@ type exchange struct {
 	answered   time.Time // when it came
 	candidates [][]byte  // messages, those before the answer, too
 	newest     time.Time // when the last of them came
+
+	gathered *gathering // from what came so far; not guarded, of who looks only
 }
 
 // begin makes way for an offer.
@@ -111,30 +113,21 @@ func (s *session) look(x *exchange, now time.Time) (answer description, again ti
 	if failed != nil || payload == nil {
 		return answer, again, failed
 	}
-	var said struct{ SDP string }
-	_ = json.Unmarshal(payload, &said) // what is no text is no SDP either
-	answer, err = parseSDP(said.SDP)
-	if err != nil || len(answer.media) == 0 {
-		return answer, again, unprocessable("%s answered with what is no SDP", s.device)
-	}
-	all := answer.complete(s.status().trickle)
-	var trickled []candidate
-	for _, payload := range candidates {
-		c, ok := readCandidate(payload)
-		switch {
-		case !ok || !c.of(answer):
-		case c.Candidate == "":
-			all = true
-		default:
-			trickled = append(trickled, c)
+	if x.gathered == nil {
+		var said struct{ SDP string }
+		_ = json.Unmarshal(payload, &said) // what is no text is no SDP either
+		answer, err = parseSDP(said.SDP)
+		if err != nil || len(answer.media) == 0 {
+			return answer, again, unprocessable("%s answered with what is no SDP", s.device)
 		}
+		x.gathered = newGathering(answer, answer.complete(s.status().trickle))
 	}
-	answer = answer.fold(trickled, all)
-	if all {
+	x.gathered.take(candidates)
+	if answer = x.gathered.answer; x.gathered.all {
 		return answer, again, nil
 	}
 	again = answered.Add(settleMost)
-	if answer.has(attrCandidate) {
+	if len(x.gathered.there) > 0 {
 		quiet := answered
 		if newest.After(quiet) {
 			quiet = newest

@@ -199,62 +199,6 @@ func (d description) saysTrickle() bool {
 	})
 }
 
-// fold puts the candidates of an answer into it that came beside it: where the
-// bundled media have theirs (RFC 9143, 7.2), which is the first m-section, and
-// each to its own if they are not bundled. None comes to stand in it twice. With
-// all it says that there will be no more.
-func (d description) fold(trickled []candidate, all bool) description {
-	d = d.clone()
-	if len(d.media) == 0 {
-		return d
-	}
-	first, bundled := 0, false
-	if group := strings.Fields(valueOf(d.session, attrBundle)); len(group) > 0 {
-		first, bundled = max(d.section(group[0]), 0), true
-	}
-	for _, c := range trickled {
-		at := first
-		if i := c.section(d); !bundled && i >= 0 {
-			at = i
-		}
-		line := attrCandidate + c.text()
-		there := d.media[at : at+1]
-		if bundled {
-			there = d.media
-		}
-		if !slices.ContainsFunc(there, func(m []string) bool { return hasCandidate(m, line) }) {
-			d.media[at] = append(d.media[at], line)
-		}
-	}
-	if all && d.has(attrCandidate) && !d.has(attrEnd) {
-		d.media[first] = append(d.media[first], attrEnd)
-	}
-	return d
-}
-
-func hasCandidate(m []string, line string) bool {
-	return slices.ContainsFunc(m, func(old string) bool { return sameCandidate(old, line) })
-}
-
-// sameCandidate reports whether two lines are of one candidate: component,
-// transport, address, port, type and what tells passive from active (RFC 8839, 5.1).
-func sameCandidate(a, b string) bool {
-	x, y := strings.Fields(a), strings.Fields(b)
-	if a == b {
-		return true
-	}
-	if len(x) < 8 || len(y) < 8 || !strings.HasPrefix(a, attrCandidate) {
-		return false
-	}
-	tcp := func(fields []string) string {
-		if i := slices.Index(fields, "tcptype"); i >= 0 && i+1 < len(fields) {
-			return fields[i+1]
-		}
-		return ""
-	}
-	return x[1] == y[1] && strings.EqualFold(x[2], y[2]) && x[4] == y[4] && x[5] == y[5] && x[7] == y[7] && tcp(x) == tcp(y)
-}
-
 // restarted is an offer with what a fragment says of new ICE: its ufrag, password
 // and candidates in the place of the old (RFC 9725, 4.3.3), as the next version of
 // the session (RFC 3264, 8).
