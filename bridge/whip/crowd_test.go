@@ -25,7 +25,7 @@ func (h *house) crowd(cam *device, n int) (urls []string) {
 				if m.Type != topics.TypeOffer {
 					continue
 				}
-				for _, err := range []error{cam.candidate(m, host1), cam.answer(m, answer), cam.candidate(m, "")} {
+				for _, err := range []error{cam.candidate(m, host1), cam.candidate(m, ""), cam.answer(m, answer)} {
 					if err != nil {
 						failed.Store(err)
 					}
