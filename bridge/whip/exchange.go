@@ -71,7 +71,9 @@ func (s *session) ask(ctx context.Context, offer description) (description, erro
 	if err := s.say(map[string]string{"type": topics.TypeOffer, "session": s.name, "sdp": offer.String()}); err != nil {
 		return description{}, err
 	}
+	s.mu.Lock()
 	s.asked = true
+	s.mu.Unlock()
 	timer := time.NewTimer(settleMost)
 	defer timer.Stop()
 	for {

@@ -233,6 +233,21 @@ func TestRequestsOfASessionTakeTurns(t *testing.T) {
 	})
 }
 
+func TestSessionMayEndWhileItsRestartGoesOut(t *testing.T) {
+	h := build(t, func(c *Config) { c.Joins = -1 })
+	cam := h.device(trickles)
+	for range 20 {
+		_, opened := h.opened(cam)
+		url := opened.Header.Get("Location")
+		var restarting sync.WaitGroup
+		restarting.Go(func() { wants(t, h.do("PATCH", url, newICE), 404) })
+		cam.next("offer")
+		wants(t, h.do("DELETE", url, ""), 200)
+		cam.next("bye")
+		restarting.Wait()
+	}
+}
+
 func TestDeleteEndsTheSessionOnce(t *testing.T) {
 	h := build(t)
 	cam := h.device(trickles)

@@ -26,7 +26,6 @@ type session struct {
 	name    string            // of the call, in messages
 	mark    [sha256.Size]byte // of the credentials it was opened with
 	bus     bridge.Bus
-	asked   bool // the device was sent an offer
 
 	turn  chan struct{} // held by the PATCH that is being answered; guards what follows
 	offer description   // as it was sent last
@@ -37,6 +36,7 @@ type session struct {
 	mu       sync.Mutex // guards what follows; taken by the inbox, never held while the bus is called
 	presence []byte     // of the device, as it is; nil: there is none
 	hello    []byte     // or a newer "ice"
+	asked    bool       // the device was sent an offer
 	call     *exchange  // the offer that is under way
 	live     bool       // it was answered
 	ended    error      // why it is over; nil: it is not
@@ -271,7 +271,10 @@ func (s *session) hangUp(reason string) bool {
 	if !s.over(errHungUp) {
 		return false
 	}
-	if s.asked {
+	s.mu.Lock()
+	asked := s.asked
+	s.mu.Unlock()
+	if asked {
 		_ = s.say(map[string]string{"type": topics.TypeBye, "session": s.name, "reason": reason}) // it may be gone, too
 	}
 	s.bus.Close(true)
