@@ -49,7 +49,8 @@
 //   - An ice-ufrag that is new, with an ice-pwd, is a restart. The device gets the
 //     stored offer with both, and the candidates of the fragment. An answer with the
 //     old ufrag is no restart: 422, and the session goes on as it was, as it does
-//     after a 504.
+//     after a 504. An answer that comes after that, within 30 s, is to that offer and
+//     not to the next.
 //   - In the answer to a restart all candidates but one end with a bare LF: the client
 //     of the standards' authors breaks off the call if it finds two, and takes CRLF
 //     for their end.

@@ -18,6 +18,7 @@ const (
 // exchange is an offer that is under way. The lock of its session guards it.
 type exchange struct {
 	news       chan struct{} // has one when something changed
+	asked      bool // the device was sent it
 	failed     error
 	answer     []byte    // message
 	answered   time.Time // when it came
@@ -35,9 +36,13 @@ func (s *session) begin() *exchange {
 	return s.call
 }
 
+// finish ends it. The answer to an offer that went out may come all the same.
 func (s *session) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if x := s.call; x.asked && x.answer == nil && x.failed == nil {
+		s.owed = append(s.owed, time.Now())
+	}
 	s.call = nil
 }
 
@@ -72,7 +77,7 @@ func (s *session) ask(ctx context.Context, offer description) (description, erro
 		return description{}, err
 	}
 	s.mu.Lock()
-	s.asked = true
+	s.asked, x.asked = true, true
 	s.mu.Unlock()
 	timer := time.NewTimer(settleMost)
 	defer timer.Stop()

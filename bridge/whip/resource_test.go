@@ -206,6 +206,59 @@ func TestDeviceThatCannotRestartIs422AndItsSessionGoesOn(t *testing.T) {
 	})
 }
 
+func TestLateAnswerIsNotTakenForTheAnswerToTheNextOffer(t *testing.T) {
+	restart := func(n int) string { return strings.ReplaceAll(newICE, "New1", fmt.Sprint("New", n)) }
+	answered := func(n int) string {
+		return strings.ReplaceAll(answer, "Dev1", fmt.Sprint("Re", n)) + "a=end-of-candidates\r\n"
+	}
+	for name, says := range map[string]func(cam *device, m topics.Delivery) []error{
+		"beside the next": func(cam *device, m topics.Delivery) []error {
+			return []error{cam.candidate(m, host1), cam.answer(m, answered(1)), cam.answer(m, answered(2))}
+		},
+		"never": func(cam *device, m topics.Delivery) []error {
+			time.Sleep(owedFor - 7*time.Second + time.Millisecond) // fake time
+			return []error{cam.answer(m, answered(2))}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := build(t)
+				cam := h.device(trickles)
+				_, opened := h.opened(cam)
+				url := opened.Header.Get("Location")
+				wants(t, h.do("PATCH", url, restart(1)), 504)
+				cam.next("offer")
+				h.cfg.Deadline = time.Minute
+				time.Sleep(7 * time.Second)
+				go func() {
+					for _, err := range says(cam, cam.next("offer")) {
+						if err != nil {
+							t.Error(err)
+						}
+					}
+				}()
+				if body := wants(t, h.do("PATCH", url, restart(2)), 200, "a=ice-ufrag:Re2"); strings.Contains(body, host1) {
+					t.Errorf("it has a candidate of before: %s", body)
+				}
+			})
+		})
+	}
+	t.Run("before the next", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := build(t)
+			cam := h.device(trickles)
+			_, opened := h.opened(cam)
+			url := opened.Header.Get("Location")
+			wants(t, h.do("PATCH", url, restart(1)), 504)
+			if err := cam.answer(cam.next("offer"), answered(1)); err != nil {
+				t.Error(err)
+			}
+			go func() { _ = cam.answer(cam.next("offer"), answered(2)) }()
+			wants(t, h.do("PATCH", url, restart(2)), 200, "a=ice-ufrag:Re2")
+		})
+	})
+}
+
 func TestRequestsOfASessionTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,13 +34,14 @@ type session struct {
 	past  []string      // those of the offers before it
 	etag  string
 
-	mu       sync.Mutex // guards what follows; taken by the inbox, never held while the bus is called
-	presence []byte     // of the device, as it is; nil: there is none
-	hello    []byte     // or a newer "ice"
-	asked    bool       // the device was sent an offer
-	call     *exchange  // the offer that is under way
-	live     bool       // it was answered
-	ended    error      // why it is over; nil: it is not
+	mu       sync.Mutex  // guards what follows; taken by the inbox, never held while the bus is called
+	presence []byte      // of the device, as it is; nil: there is none
+	hello    []byte      // or a newer "ice"
+	asked    bool        // the device was sent an offer
+	call     *exchange   // the offer that is under way
+	owed     []time.Time // the offers before it that were not answered: when they were given up
+	live     bool        // it was answered
+	ended    error       // why it is over; nil: it is not
 }
 
 // newSession makes a session of id with a device, if id may have one. It is not
@@ -195,8 +197,14 @@ func (s *session) heard(d topics.Delivery) error {
 	}
 	switch d.Type {
 	case topics.TypeAnswer, topics.TypeCandidate:
-		if s.call != nil { // a candidate that is late cannot reach its client
-			s.call.take(d, time.Now())
+		now := time.Now()
+		switch {
+		case d.Type == topics.TypeAnswer && s.isLate(now):
+			if s.call != nil { // what came before it was of the same ICE
+				s.call.candidates = nil
+			}
+		case s.call != nil: // a candidate that is late cannot reach its client
+			s.call.take(d, now)
 		}
 	case topics.TypeBye:
 		s.end(s.byeError(d.Payload))
@@ -204,6 +212,22 @@ func (s *session) heard(d topics.Delivery) error {
 		return errDeaf
 	}
 	return nil
+}
+
+// owedFor is how long the answer to an offer that was given up may still come. A
+// device that has not answered by then never will, and its next answer is to the next
+// offer.
+const owedFor = 30 * time.Second
+
+// isLate reports whether an answer is to an offer that was given up: a device answers
+// in the order in which it is asked, and its messages keep theirs.
+func (s *session) isLate(now time.Time) bool {
+	s.owed = slices.DeleteFunc(s.owed, func(since time.Time) bool { return now.Sub(since) > owedFor })
+	if len(s.owed) == 0 {
+		return false
+	}
+	s.owed = s.owed[1:]
+	return true
 }
 
 // byeError is what a bye means to a client that waits for an answer.
