@@ -107,9 +107,14 @@ func (s *session) renew(answer description) {
 }
 
 // abandon takes leave of a device that gave no answer that anyone could use, or
-// whose client is gone.
+// whose client is gone; without a word where the door closes.
 func (s *session) abandon(why error) {
 	if s.bus == nil {
+		return
+	}
+	if why == errClosing {
+		s.over(why)
+		s.bus.Close(false)
 		return
 	}
 	reason := "hangup"

@@ -432,8 +432,15 @@ func TestRequestThatWaitsEndsWithTheDoor(t *testing.T) {
 	answered := h.post("/whep/garage/cam1", offer)
 	cam.next("offer")
 	h.Close()
-	if r := <-answered; r.StatusCode < 500 {
-		t.Errorf("status %d", r.StatusCode)
+	r := <-answered
+	wants(t, r, 503, "going away")
+	if r.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	for len(cam.got) > 0 {
+		if m := <-cam.got; m.Type == topics.TypeBye && !strings.Contains(string(m.Payload), "gone") { // the bus in memory has no drain
+			t.Errorf("it heard %s", m.Payload)
+		}
 	}
 }
 

@@ -105,6 +105,9 @@ func (s *session) ask(ctx context.Context, offer description) (description, erro
 
 // late says why there is no answer.
 func (s *session) late() error {
+	if s.handler.life.Err() != nil {
+		return errClosing
+	}
 	if d := s.status(); !d.online {
 		return topics.Errorf(topics.Offline, "%s is offline in %s, and was not woken in time", s.device, s.room)
 	}
