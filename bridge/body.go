@@ -1,17 +1,23 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
 
+// bodyWithin is how long a body may take to come, less than the door gives an answer.
+const bodyWithin = 7 * time.Second
+
 // Body reads the body of a request, which must be of that Content-Type and has at
-// most so many bytes. The error is for its client.
-func Body(w http.ResponseWriter, r *http.Request, kind string, limit int) ([]byte, error) {
+// most so many bytes. It must be there in 7 s, or before ctx ends if that has a
+// deadline. The error is for its client: 415, 413 or 408.
+func Body(ctx context.Context, w http.ResponseWriter, r *http.Request, kind string, limit int) ([]byte, error) {
 	says := r.Header.Get("Content-Type")
 	if is, _, err := mime.ParseMediaType(says); err != nil || is != kind {
 		header := w.Header()
@@ -23,12 +29,19 @@ func Body(w http.ResponseWriter, r *http.Request, kind string, limit int) ([]byt
 		}
 		return nil, Refused(http.StatusUnsupportedMediaType, "the body is of Content-Type %s, it takes %s", shown(says), kind)
 	}
+	until := time.Now().Add(bodyWithin)
+	if end, ok := ctx.Deadline(); ok && end.Before(until) {
+		until = end
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(until) // a recorder has none
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
 		return nil, topics.Errorf(topics.TooLarge, "the body is longer than the limit of %d bytes", limit)
 	}
 	if err != nil {
-		return nil, topics.Errorf(topics.Timeout, "the body did not come")
+		return nil, Refusal{topics.Errorf(topics.Timeout, "the body did not come"), http.StatusRequestTimeout}
 	}
+	_ = conn.SetReadDeadline(time.Time{}) // by which net/http would take the client for gone
 	return text, nil
 }

@@ -1,10 +1,18 @@
 package bridge
 
 import (
+	"bufio"
+	"context"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -24,7 +32,7 @@ func TestBodyIsOfItsTypeAndNotTooLong(t *testing.T) {
 	} {
 		r, w := httptest.NewRequest(c.method, "/", strings.NewReader(c.body)), httptest.NewRecorder()
 		r.Header.Set("Content-Type", c.kind)
-		text, err := Body(w, r, "application/json", 4)
+		text, err := Body(t.Context(), w, r, "application/json", 4)
 		if c.status == 0 {
 			if err != nil || string(text) != c.body {
 				t.Errorf("%+v: %q, %v", c, text, err)
@@ -40,5 +48,47 @@ func TestBodyIsOfItsTypeAndNotTooLong(t *testing.T) {
 		if status != c.status || c.header != "" && w.Header().Get(c.header) != "application/json" {
 			t.Errorf("%+v: %d %v, %v", c, status, err, w.Header())
 		}
+	}
+}
+
+func TestBodyThatDoesNotComeIs408(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 100*time.Millisecond)
+		defer cancel()
+		text, err := Body(ctx, w, r, "application/json", 10)
+		if err != nil {
+			Refuse(w, r, slog.New(slog.DiscardHandler), err)
+			return
+		}
+		<-ctx.Done() // the end of the time that the body had is not that of the request
+		fmt.Fprintf(w, "%s %v", text, r.Context().Err())
+	}))
+	defer server.Close()
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Minute))
+	answers := bufio.NewReader(c)
+	ask := func(body string) (*http.Response, string) {
+		fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n", body)
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer, string(text)
+	}
+	for range 2 {
+		if answer, text := ask("1234"); answer.StatusCode != 200 || text != "1234 <nil>" || answer.Close {
+			t.Errorf("a body that comes: %s %s", answer.Status, text)
+		}
+	}
+	if answer, text := ask("12"); answer.StatusCode != 408 || !strings.Contains(text, `"reason":"timeout"`) || !answer.Close {
+		t.Errorf("one that does not: %s %s", answer.Status, text)
 	}
 }

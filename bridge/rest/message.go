@@ -17,7 +17,7 @@ func (h *Handler) message(w http.ResponseWriter, r *http.Request) error {
 	if id.Name != me {
 		return topics.Errorf(topics.Forbidden, "these are the credentials of %s, who cannot speak as %s", id.Name, me)
 	}
-	text, err := bridge.Body(w, r, "application/json", h.cfg.MaxMessage)
+	text, err := bridge.Body(r.Context(), w, r, "application/json", h.cfg.MaxMessage)
 	if err != nil {
 		return err
 	}

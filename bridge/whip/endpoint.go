@@ -53,7 +53,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, kind, room, devic
 		return err
 	}
 	s.mark = h.mark(shown)
-	text, err := h.body(w, r, typeSDP)
+	text, err := h.body(ctx, w, r, typeSDP)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ const (
 // exchange is an offer that is under way. The lock of its session guards it.
 type exchange struct {
 	news       chan struct{} // has one when something changed
-	asked      bool // the device was sent it
+	asked      bool          // the device was sent it
 	failed     error
 	answer     []byte    // message
 	answered   time.Time // when it came

@@ -62,7 +62,7 @@ func (h *Handler) checkOwner(ctx context.Context, r *http.Request, s *session) e
 
 // patch trickles candidates to the device, or restarts ICE (RFC 9725, 4.3).
 func (h *Handler) patch(ctx context.Context, w http.ResponseWriter, r *http.Request, s *session) error {
-	text, err := h.body(w, r, typeFragment)
+	text, err := h.body(ctx, w, r, typeFragment)
 	if err != nil {
 		return err
 	}

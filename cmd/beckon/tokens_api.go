@@ -65,7 +65,7 @@ func (t *tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (t *tokens) post(w http.ResponseWriter, r *http.Request) error {
-	body, err := bridge.Body(w, r, "application/json", maxTokenRequest)
+	body, err := bridge.Body(r.Context(), w, r, "application/json", maxTokenRequest)
 	if err != nil {
 		return err
 	}
