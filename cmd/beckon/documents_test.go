@@ -300,26 +300,24 @@ func (d *document) answered(method, path string, status int, header http.Header,
 			}
 			return
 		}
-		for _, answer := range []string{strconv.Itoa(status), "default"} {
-			if d.at(append(pointer, "responses", answer)...) == nil {
-				continue
-			}
-			kind, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
-			content, _ := d.at(append(pointer, "responses", answer, "content")...).(map[string]any)
-			media, _ := content[kind].(map[string]any)
-			switch schema, _ := media["schema"].(map[string]any); {
-			case content == nil && body == "":
-			case schema == nil:
-				d.t.Errorf("%s %s answers %d with %s, the document has %v", method, template, status, kind, slices.Sorted(maps.Keys(content)))
-			case strings.HasSuffix(kind, "json"):
-				ref, _ := schema["$ref"].(string)
-				if err := d.check(strings.TrimPrefix(ref, "#"), body); err != nil {
-					d.t.Errorf("%s %s answers %d %s:\n%v", method, template, status, body, err)
-				}
-			}
+		answer := append(pointer, "responses", strconv.Itoa(status)) // "default" would do for anything
+		if d.at(answer...) == nil {
+			d.t.Errorf("%s %s answers %d, which is not in the document", method, template, status)
 			return
 		}
-		d.t.Errorf("%s %s answers %d, which is not in the document", method, template, status)
+		kind, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+		content, _ := d.at(append(answer, "content")...).(map[string]any)
+		media, _ := content[kind].(map[string]any)
+		switch schema, _ := media["schema"].(map[string]any); {
+		case content == nil && body == "":
+		case schema == nil:
+			d.t.Errorf("%s %s answers %d with %s, the document has %v", method, template, status, kind, slices.Sorted(maps.Keys(content)))
+		case strings.HasSuffix(kind, "json"):
+			ref, _ := schema["$ref"].(string)
+			if err := d.check(strings.TrimPrefix(ref, "#"), body); err != nil {
+				d.t.Errorf("%s %s answers %d %s:\n%v", method, template, status, body, err)
+			}
+		}
 		return
 	}
 	if status != http.StatusNotFound {
@@ -334,31 +332,34 @@ func TestAnswersOverHTTPAreInTheDocument(t *testing.T) {
 	cam.sees("alice")
 	d := openAPIDocument(t)
 	const peers = "/api/v1/rooms/garage/peers"
-	for _, c := range []struct{ method, path, kind, body string }{
-		{"GET", "/api/v1/rooms", "", ""},
-		{"HEAD", "/api/v1/rooms", "", ""},
-		{"PUT", "/api/v1/rooms", "", ""},
-		{"GET", peers, "", ""},
-		{"GET", "/api/v1/rooms/a+b/peers", "", ""},
-		{"GET", "/api/v1/rooms/empty/peers", "", ""},
-		{"GET", peers + "/bob/events?presence=7", "", ""},
-		{"OPTIONS", peers + "/bob/events", "", ""},
-		{"GET", peers + "/observer/events", "", ""},
-		{"POST", peers + "/alice/messages", "application/json", `{"type":"msg","to":"cam1"}`},
-		{"POST", peers + "/alice/messages", "application/json", `{"type":"msg","to":"nobody"}`},
-		{"POST", peers + "/alice/messages", "application/json", `{"type":"msg","data":"` + strings.Repeat("x", 70000) + `"}`},
-		{"POST", peers + "/alice/messages", "application/json", `{"type":7}`},
-		{"POST", peers + "/bob/messages", "application/json", `{"type":"msg"}`},
-		{"POST", peers + "/alice/messages", "text/plain", `{}`},
-		{"GET", "/api/v1/nothing", "", ""},
-		{"GET", "/healthz", "", ""},
-		{"GET", "/readyz", "", ""},
-		{"POST", "/readyz", "", ""},
-		{"GET", "/", "", ""},
-		{"GET", "/ws", "", ""},
-		{"GET", "/mqtt", "", ""},
-		{"GET", "/api/openapi.yaml", "", ""},
-		{"GET", "/api/asyncapi.yaml", "", ""},
+	for _, c := range []struct {
+		method, path, kind, body string
+		status                   int
+	}{
+		{"GET", "/api/v1/rooms", "", "", 200},
+		{"HEAD", "/api/v1/rooms", "", "", 200},
+		{"PUT", "/api/v1/rooms", "", "", 405},
+		{"GET", peers, "", "", 200},
+		{"GET", "/api/v1/rooms/a+b/peers", "", "", 400},
+		{"GET", "/api/v1/rooms/empty/peers", "", "", 200},
+		{"GET", peers + "/bob/events?presence=7", "", "", 400},
+		{"OPTIONS", peers + "/bob/events", "", "", 204},
+		{"GET", peers + "/observer/events", "", "", 403},
+		{"POST", peers + "/alice/messages", "application/json", `{"type":"msg","to":"cam1"}`, 202},
+		{"POST", peers + "/alice/messages", "application/json", `{"type":"msg","to":"nobody"}`, 404},
+		{"POST", peers + "/alice/messages", "application/json", `{"type":"msg","data":"` + strings.Repeat("x", 70000) + `"}`, 413},
+		{"POST", peers + "/alice/messages", "application/json", `{"type":7}`, 400},
+		{"POST", peers + "/bob/messages", "application/json", `{"type":"msg"}`, 403},
+		{"POST", peers + "/alice/messages", "text/plain", `{}`, 415},
+		{"GET", "/api/v1/nothing", "", "", 404},
+		{"GET", "/healthz", "", "", 200},
+		{"GET", "/readyz", "", "", 200},
+		{"POST", "/readyz", "", "", 405},
+		{"GET", "/", "", "", 200},
+		{"GET", "/ws", "", "", 400},
+		{"GET", "/mqtt", "", "", 426},
+		{"GET", "/api/openapi.yaml", "", "", 200},
+		{"GET", "/api/asyncapi.yaml", "", "", 200},
 	} {
 		r, err := http.NewRequest(c.method, s.URL+c.path, strings.NewReader(c.body))
 		if err != nil {
@@ -376,6 +377,9 @@ func TestAnswersOverHTTPAreInTheDocument(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if answer.StatusCode != c.status {
+			t.Errorf("%s %s %.60s answers %d, want %d", c.method, c.path, c.body, answer.StatusCode, c.status)
+		}
 		d.answered(c.method, c.path, answer.StatusCode, answer.Header, string(text))
 		if strings.HasSuffix(c.path, ".yaml") && !strings.Contains(string(text), "\n    Offer:\n") {
 			t.Errorf("%s does not have the schemas", c.path)
@@ -389,33 +393,62 @@ func TestAnswersOfWHEPAreInTheDocument(t *testing.T) {
 	s := startSite(t)
 	cam := s.caller(t, mqtt5TCP, "cam1", "garage")
 	d := openAPIDocument(t)
-	ask := func(method, path, body string, header ...string) *http.Response {
+	ask := func(status int, method, path, body string, header ...string) *http.Response {
 		t.Helper()
 		answer, text := request(t, method, s.URL+path, body, header...)
+		if answer.StatusCode != status {
+			t.Errorf("%s %s answers %d, want %d: %s", method, path, answer.StatusCode, status, text)
+		}
 		d.answered(method, path, answer.StatusCode, answer.Header, text)
 		return answer
 	}
 	sdp, fragment := []string{"Content-Type", "application/sdp"}, []string{"Content-Type", "application/trickle-ice-sdpfrag"}
 	for path, offer := range map[string]string{"/whep/garage/cam1": whepOffer, "/whip/garage/cam1": strings.Replace(whepOffer, "recvonly", "sendonly", 1)} {
 		opened := make(chan *http.Response, 1)
-		go func() { opened <- ask("POST", path, offer, sdp...) }()
+		go func() { opened <- ask(201, "POST", path, offer, sdp...) }()
 		cam.answersOne()
 		session := (<-opened).Header.Get("Location")
 		if session == "" {
 			t.Fatalf("%s opened no session", path)
 		}
-		ask("PATCH", session, "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n", fragment...)
-		ask("PATCH", session, "x", sdp...)
-		ask("PATCH", session, "nonsense", fragment...)
-		ask("PATCH", session, "", append(fragment, "If-Match", `"other"`)...)
-		ask("DELETE", session, "")
-		ask("DELETE", session, "")
-		for _, r := range [][3]string{{path, "x", "text/plain"}, {path, "x", "application/sdp"}, {path, strings.Repeat("v=0\r\n", 20000), "application/sdp"},
-			{path + "no", whepOffer, "application/sdp"}, {"/whep/a+b/cam1", whepOffer, "application/sdp"}} {
-			ask("POST", r[0], r[1], "Content-Type", r[2])
+		ask(204, "PATCH", session, "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 5000 typ host\r\n", fragment...)
+		ask(415, "PATCH", session, "x", sdp...)
+		ask(400, "PATCH", session, "nonsense", fragment...)
+		ask(412, "PATCH", session, "a=end-of-candidates\r\n", append(fragment, "If-Match", `"other"`)...)
+		ask(200, "DELETE", session, "")
+		ask(404, "DELETE", session, "")
+		ask(415, "POST", path, "x", "Content-Type", "text/plain")
+		ask(400, "POST", path, "x", sdp...)
+		ask(413, "POST", path, strings.Repeat("v=0\r\n", 20000), sdp...)
+		ask(422, "POST", path, "v=0\r\n", sdp...)
+		ask(404, "POST", path+"no", offer, sdp...)
+		ask(400, "POST", "/whep/a+b/cam1", offer, sdp...)
+		ask(405, "GET", path, "")
+		ask(204, "OPTIONS", path, "")
+	}
+}
+
+func TestAnswerOfAStrictWHEPIsInTheDocument(t *testing.T) {
+	s := startSite(t, "--whip-strict")
+	session, _, _ := s.whep(t, s.caller(t, mqtt5TCP, "cam1", "garage"))
+	answer, text := request(t, "PATCH", session, "a=end-of-candidates\r\n", "Content-Type", "application/trickle-ice-sdpfrag")
+	if answer.StatusCode != http.StatusPreconditionRequired {
+		t.Errorf("without If-Match: %d %s", answer.StatusCode, text)
+	}
+	openAPIDocument(t).answered("PATCH", strings.TrimPrefix(session, s.URL), answer.StatusCode, answer.Header, text)
+}
+
+// holdsEvents demands that each line is what comes on an event stream, and that all of
+// the words came.
+func (d *document) holdsEvents(lines string, words ...string) {
+	d.t.Helper()
+	for frame := range strings.Lines(lines) {
+		d.holds("EventFrame", frame)
+	}
+	for _, w := range words {
+		if !strings.Contains(lines, w) {
+			d.t.Errorf("the stream does not tell of %s:\n%s", w, lines)
 		}
-		ask("GET", path, "")
-		ask("OPTIONS", path, "")
 	}
 }
 
@@ -469,6 +502,8 @@ func TestEveryFrameAndPayloadOfACallIsInTheDocuments(t *testing.T) {
 			observer := s.connect(t, mqtt5TCP, "observer")
 			subscribe(t, observer, "rtc/v1/garage/#")
 			cam := s.caller(t, mqtt3TCP, "cam1", "garage")
+			told := new(logs)
+			s.told = told
 			bob := s.caller(t, sseHTTP, "bob", "garage")
 			alice := s.socketFrames(d)
 			alice.send(`{"type":"join","id":1,"room":"garage","peer":"alice","presence":{"name":"Alice"}}`)
@@ -498,6 +533,9 @@ func TestEveryFrameAndPayloadOfACallIsInTheDocuments(t *testing.T) {
 			bob.send("alice", `{"type":"start","session":"k5","video":"recvonly"}`)
 			alice.until(`"start"`)
 			bob.leave()
+			if d.name == "openapi.yaml" {
+				d.holdsEvents(told.String(), `"joined"`, `"presence"`, `"from":"alice"`, `"x-light"`)
+			}
 			alice.until(`"reason":"gone"`)
 			alice.until(`"presence":null`)
 			again := s.socketFrames(d)

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -57,6 +58,7 @@ type site struct {
 	*testServer
 	trust *tls.Config
 	dial  func(network, addr string) (net.Conn, error) // nil: by TCP
+	told  io.Writer                                    // gets the data of each event of event streams, a line each; nil: nothing
 }
 
 func startSite(t testing.TB, args ...string) *site {

@@ -27,6 +27,7 @@ type lineHTTP struct {
 	client *http.Client
 	frames *lineJSON // which takes what the events carry
 	caller *caller
+	told   io.Writer // see site
 
 	mu      sync.Mutex
 	open    map[string]func() // streams, by room
@@ -35,7 +36,7 @@ type lineHTTP struct {
 
 func (s *site) http(t testing.TB, c *caller) *lineHTTP {
 	l := &lineHTTP{
-		me: c.name, base: c.at.scheme + "://" + s.MQTT + "/api/v1/rooms/", caller: c,
+		me: c.name, base: c.at.scheme + "://" + s.MQTT + "/api/v1/rooms/", caller: c, told: s.told,
 		client: &http.Client{Transport: &http.Transport{TLSClientConfig: s.trust}},
 		frames: &lineJSON{me: c.name}, open: make(map[string]func()),
 	}
@@ -82,7 +83,11 @@ func (l *lineHTTP) join(room string) error {
 			case is:
 				data = append(data, value)
 			case lines.Text() == "" && data != nil:
-				l.frames.take(strings.Join(data, "\n"), l.caller.events)
+				frame := strings.Join(data, "\n")
+				if l.told != nil {
+					fmt.Fprintln(l.told, frame)
+				}
+				l.frames.take(frame, l.caller.events)
 				data = nil
 			}
 		}

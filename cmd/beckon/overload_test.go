@@ -118,10 +118,14 @@ func (s *site) refuses(t *testing.T, why string) {
 			t.Errorf("%s: let in", address)
 		} else if refusal == nil || refusal.StatusCode != 503 || refusal.Header.Get("Retry-After") == "" {
 			t.Errorf("%s: %v %v", address, refusal, err)
+		} else {
+			text, _ := io.ReadAll(refusal.Body) // the dialer has read it
+			openAPIDocument(t).answered("GET", address[strings.LastIndexByte(address, '/'):], refusal.StatusCode, refusal.Header, string(text))
 		}
 	}
 	for path, want := range map[string]string{"/readyz": "503 overloaded: ", "/healthz": "200 ok", "/": "503 "} {
 		answer, body := get(t, "GET", s.URL+path, nil)
+		openAPIDocument(t).answered("GET", path, answer.StatusCode, answer.Header, body)
 		if got := fmt.Sprint(answer.StatusCode, " ", body); !strings.HasPrefix(got, want) ||
 			path == "/readyz" && (!strings.Contains(got, why) || strings.ContainsAny(body, "0123456789")) {
 			t.Errorf("%s: %s", path, got)

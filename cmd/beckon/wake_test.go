@@ -11,6 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/beckon-rtc/beckon/broker/auth"
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 func TestOfferToASleepingCameraCallsTheWebhookAndIsDeliveredWhenItWakes(t *testing.T) {
@@ -24,6 +27,10 @@ func TestOfferToASleepingCameraCallsTheWebhookAndIsDeliveredWhenItWakes(t *testi
 	}))
 	defer hook.Close()
 	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
+	observer := auth.Account{Name: "otto", Password: auth.HashPassword(camera1), Grants: []topics.Grant{{Room: "garage", Role: topics.Observer}}}
+	if err := auth.SetUser(users, observer); err != nil {
+		t.Fatal(err)
+	}
 	s := startSite(t, "--users="+users, "--wake-url="+hook.URL)
 	login := func(at entrance, name, password string) *caller {
 		c, err := s.login(t, at, name, password)
@@ -33,6 +40,11 @@ func TestOfferToASleepingCameraCallsTheWebhookAndIsDeliveredWhenItWakes(t *testi
 		c.join("garage")
 		return c
 	}
+	otto, err := s.login(t, mqtt5TCP, "otto", camera1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscribe(t, otto, "rtc/v1/garage/wake/+")
 	cam := login(mqtt3TCP, "cam1", camera1)
 	alice := login(jsonWS, "alice", alicePwd)
 	alice.sees("cam1")
@@ -49,6 +61,10 @@ func TestOfferToASleepingCameraCallsTheWebhookAndIsDeliveredWhenItWakes(t *testi
 		}
 	case <-time.After(atMost):
 		t.Fatal("the webhook was not called")
+	}
+	told := otto.next("that cam1 is to be woken")
+	for _, d := range []*document{openAPIDocument(t), asyncAPIDocument(t)} {
+		d.holds("Wake", told.text)
 	}
 	awake := login(mqtt5TCP, "cam1", camera1)
 	awake.until("the offer", func(e event) bool { return e.from == "alice" && e.text == offer })
