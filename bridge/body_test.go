@@ -3,7 +3,6 @@ package bridge
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/beckon-rtc/beckon/topics"
 )
 
 func TestBodyIsOfItsTypeAndNotTooLong(t *testing.T) {
@@ -39,14 +36,8 @@ func TestBodyIsOfItsTypeAndNotTooLong(t *testing.T) {
 			}
 			continue
 		}
-		status := 0
-		if special, ok := errors.AsType[Refusal](err); ok {
-			status = special.Status
-		} else if err != nil {
-			status = topics.AsError(err).Code.HTTP()
-		}
-		if status != c.status || c.header != "" && w.Header().Get(c.header) != "application/json" {
-			t.Errorf("%+v: %d %v, %v", c, status, err, w.Header())
+		if status := Status(err); status != c.status || c.header != "" && w.Header().Get(c.header) != "application/json" {
+			t.Errorf("%+v: %v, %v", c, err, w.Header())
 		}
 	}
 }

@@ -22,6 +22,14 @@ func Refused(status int, format string, args ...any) error {
 	return Refusal{topics.Errorf(topics.BadRequest, format, args...), status}
 }
 
+// Status is the HTTP status that a client is told for err.
+func Status(err error) int {
+	if special, ok := errors.AsType[Refusal](err); ok {
+		return special.Status
+	}
+	return topics.AsError(err).Code.HTTP()
+}
+
 // retryAfter is in how many seconds it is worth trying again, when the bus does not
 // say.
 var retryAfter = map[topics.Code]float64{topics.Offline: 5, topics.Busy: 2, topics.Unavailable: 2, topics.RateLimited: 2}
@@ -33,10 +41,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error)
 	if e.Code == topics.Internal {
 		log.Error("a request failed", "method", r.Method, "error", err)
 	}
-	status := e.Code.HTTP()
-	if special, ok := errors.AsType[Refusal](err); ok {
-		status = special.Status
-	}
+	status := Status(err)
 	if e.RetryAfter == 0 {
 		e.RetryAfter = retryAfter[e.Code]
 	}

@@ -65,6 +65,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, kind, room, devic
 	}
 	answer, err := s.open(ctx)
 	if r.Context().Err() != nil { // the client is gone, and nobody knows the session
+		s.log("call failed", "why", "its client went before there was an answer")
 		s.abandon(nil)
 		return nil
 	}
@@ -72,6 +73,7 @@ func (h *Handler) post(w http.ResponseWriter, r *http.Request, kind, room, devic
 		err = s.answered()
 	}
 	if err != nil {
+		s.log("call failed", "status", bridge.Status(err), "why", err) // not too often: see Joins
 		s.abandon(err)
 		return err
 	}

@@ -289,6 +289,43 @@ func TestConnectionCountsAsNotAuthenticatedWhileItsCredentialsAreLookedAt(t *tes
 	wants(t, h.do("DELETE", url, ""), 200)
 }
 
+func TestCallThatFailsIsInTheLogWithTheReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t)
+		h.device(trickles)
+		h.deviceOf("offerer", `{"online":true,"offers":true}`)
+		h.deviceOf("asleep", trickles).bus.Close(true)
+		for device, want := range map[string][]string{
+			"cam1":    {"status=504", "did not answer in time"},
+			"nobody":  {"status=404", "there is no nobody in garage"},
+			"offerer": {"status=422", "makes the offers itself"},
+			"asleep":  {"status=409", "offline"},
+		} {
+			before := h.log.String()
+			h.do("POST", "/whep/garage/"+device, offer)
+			said := strings.TrimPrefix(h.log.String(), before)
+			for _, words := range append(want, "call failed", "room=garage", "with="+device, "account=peer1", "session=", "via=whep") {
+				if !strings.Contains(said, words) {
+					t.Errorf("%s: no %s in the log:\n%s", device, words, said)
+				}
+			}
+			if n := strings.Count(said, "call failed"); n != 1 {
+				t.Errorf("%s: %d lines", device, n)
+			}
+		}
+		before := h.log.String()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r := httptest.NewRequestWithContext(ctx, "POST", "/whep/garage/cam1", strings.NewReader(offer))
+		r.Header.Set("Content-Type", typeSDP)
+		r.Header.Set("Authorization", "Bearer "+token+"peer1")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if said := strings.TrimPrefix(h.log.String(), before); !strings.Contains(said, "its client went before") || strings.Contains(said, "status=") {
+			t.Errorf("the log has %s", said)
+		}
+	})
+}
+
 func TestDeviceThatDoesNotAnswerIs504AndHearsBye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t)
