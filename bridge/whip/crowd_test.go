@@ -124,7 +124,7 @@ func (h *house) guests(cam *device, n int) (peers, sessions []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.open {
-		peers, sessions = append(peers, s.me.Name), append(sessions, s.name)
+		peers, sessions = append(peers, s.me.Name), append(sessions, s.callID)
 	}
 	return peers, sessions
 }

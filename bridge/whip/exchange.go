@@ -73,7 +73,7 @@ func (x *exchange) tell() {
 func (s *session) ask(ctx context.Context, offer description) (description, error) {
 	x := s.begin()
 	defer s.finish()
-	if err := s.say(map[string]string{"type": topics.TypeOffer, "session": s.name, "sdp": offer.String()}); err != nil {
+	if err := s.say(map[string]string{"type": topics.TypeOffer, "session": s.callID, "sdp": offer.String()}); err != nil {
 		return description{}, err
 	}
 	s.mu.Lock()

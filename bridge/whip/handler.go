@@ -127,7 +127,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	if len(path) == 3 {
 		return h.endpoint(w, r, kind, room, device)
 	}
-	return h.resource(w, r, r.URL.Path, path[3])
+	return h.resource(w, r, r.URL.Path)
 }
 
 // notAllowed is for the methods that a path does not have.

@@ -15,7 +15,7 @@ const allowSession = "OPTIONS, PATCH, DELETE"
 
 // resource serves the URL of a session. The methods of one that is not there are
 // those of one that is: nothing tells them apart before the key is right.
-func (h *Handler) resource(w http.ResponseWriter, r *http.Request, path, key string) error {
+func (h *Handler) resource(w http.ResponseWriter, r *http.Request, path string) error {
 	switch r.Method {
 	case http.MethodOptions:
 		preflight(w, allowSession)
@@ -129,7 +129,7 @@ func (s *session) match(header http.Header) error {
 
 // trickle tells the device of candidates.
 func (s *session) trickle(f fragment) error {
-	for _, m := range f.messages(s.name, s.offer) {
+	for _, m := range f.messages(s.callID, s.offer) {
 		if err := s.say(m); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ type session struct {
 	room    string
 	device  string
 	me      topics.Identity   // the peer that was made
-	name    string            // of the call, in messages
+	callID  string            // the session of its messages
 	mark    [sha256.Size]byte // of the credentials it was opened with
 	bus     bridge.Bus
 
@@ -53,7 +53,7 @@ func (h *Handler) newSession(id topics.Identity, kind, room, device string) (*se
 		return nil, err
 	}
 	return &session{
-		handler: h, kind: kind, room: room, device: device, me: me, name: name,
+		handler: h, kind: kind, room: room, device: device, me: me, callID: name,
 		path: "/" + kind + "/" + room + "/" + device + "/" + rand.Text(), // of 130 bits
 		turn: make(chan struct{}, 1),
 	}, nil
@@ -185,14 +185,14 @@ func (s *session) told(d topics.Delivery) {
 	switch {
 	case d.Room == "", e.About == "": // the bus has ended it, or it may not be here any more
 		s.end(why)
-	case e.About == topics.TypeOffer && e.Session == s.name && s.call != nil:
+	case e.About == topics.TypeOffer && e.Session == s.callID && s.call != nil:
 		s.call.fail(why)
 	}
 }
 
 // heard takes what a peer says. The error is for who says what nobody could hear.
 func (s *session) heard(d topics.Delivery) error {
-	if d.Src != s.device || d.Session != s.name {
+	if d.Src != s.device || d.Session != s.callID {
 		return errDeaf
 	}
 	switch d.Type {
@@ -299,7 +299,7 @@ func (s *session) hangUp(reason string) bool {
 	asked := s.asked
 	s.mu.Unlock()
 	if asked {
-		_ = s.say(map[string]string{"type": topics.TypeBye, "session": s.name, "reason": reason}) // it may be gone, too
+		_ = s.say(map[string]string{"type": topics.TypeBye, "session": s.callID, "reason": reason}) // it may be gone, too
 	}
 	s.bus.Close(true)
 	return true
@@ -317,7 +317,7 @@ func (s *session) await(ctx context.Context) error {
 
 func (s *session) log(what string, more ...any) {
 	s.handler.cfg.Logger.Info(what, append([]any{"room", s.room, "peer", s.me.Name, "account", s.me.Account,
-		"with", s.device, "session", s.name, "via", s.kind}, more...)...)
+		"with", s.device, "session", s.callID, "via", s.kind}, more...)...)
 }
 
 // gone is what a request finds where there is no session.
