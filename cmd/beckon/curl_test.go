@@ -2,20 +2,30 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 // script is examples/http-only as a process.
 type script struct {
 	t     *testing.T
 	lines chan string
-	stdin io.Writer
+	stdin io.WriteCloser
+	wait  func() error // for its end
+	kill  func() error
 }
 
 func startScript(t *testing.T, s *testServer, token string, args ...string) *script {
@@ -35,7 +45,7 @@ func startScript(t *testing.T, s *testServer, token string, args ...string) *scr
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &script{t: t, lines: make(chan string, 1000), stdin: stdin}
+	p := &script{t: t, lines: make(chan string, 1000), stdin: stdin, wait: sync.OnceValue(c.Wait)}
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -44,9 +54,12 @@ func startScript(t *testing.T, s *testServer, token string, args ...string) *scr
 			p.lines <- lines.Text()
 		}
 	}()
-	t.Cleanup(func() {
+	p.kill = func() error {
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGTERM)
-		_ = c.Wait()
+		return p.wait()
+	}
+	t.Cleanup(func() {
+		_ = p.kill()
 		in.Close()
 		<-read
 	})
@@ -95,6 +108,50 @@ func TestShellScriptIsAPeerByCurl(t *testing.T) {
 	bob.types(`{"type":"msg","to":"nobody"}`)
 	bob.says(`"reason":"not-found"`, "there is no nobody in garage")
 
+	if _, err := io.WriteString(bob.stdin, `{"type":"msg","to":"cam1","data":"last"}`); err != nil { // without a line end
+		t.Fatal(err)
+	}
+	bob.stdin.Close()
+	cam.until("the last line", func(e event) bool { return e.from == "bob" && strings.Contains(e.text, "last") })
+
 	stranger := startScript(t, site.testServer, "", "garage", "eve")
-	stranger.says("401")
+	stranger.says(`"status":401`, `"reason":"unauthorized"`)
+	if err := stranger.wait(); err == nil || err.Error() != "exit status 1" {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestShellScriptSaysWhatWasNotSentAndComesBack(t *testing.T) {
+	var streams, messages atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodGet && streams.Add(1) == 1:
+			bridge.Problem(w, topics.Errorf(topics.Unavailable, "the server is overloaded; try again"))
+		case r.Method == http.MethodGet:
+			fmt.Fprint(w, "id: k.1\ndata: {\"type\":\"joined\"}\n\n")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		case messages.Add(1) == 1:
+			w.WriteHeader(http.StatusAccepted)
+			fmt.Fprintln(w, `{"status":"accepted"}`)
+		default:
+			panic(http.ErrAbortHandler) // the connection breaks
+		}
+	}))
+	defer server.Close()
+	bob := startScript(t, &testServer{URL: server.URL}, "", "garage", "bob")
+	defer func() { _ = bob.kill() }()
+	bob.says("overloaded")
+	bob.says(`"type":"joined"`)
+	bob.types(`{"n":1}`)
+	bob.types(`{"n":2}`)
+	for {
+		line, open := <-bob.lines
+		if !open || strings.Contains(line, "accepted") {
+			t.Fatalf("the message that broke off is answered %q", line)
+		}
+		if line == `not sent: {"n":2}` {
+			return
+		}
+	}
 }
