@@ -237,16 +237,21 @@ func (c *camera) goroutines() int {
 // address. The package is what npm installs for it.
 func serveExample(t *testing.T, name, npm string) string {
 	t.Helper()
-	dir := "../../examples/" + name
+	if _, err := os.Stat("../../examples/" + name + "/node_modules/" + npm); err != nil {
+		missing(t, npm+" is not installed: run npm ci in examples/"+name)
+	}
+	return servePage(t, name)
+}
+
+// servePage does so without what npm installs.
+func servePage(t *testing.T, name string) string {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		missing(t, "node is not installed")
 	}
-	if _, err := os.Stat(dir + "/node_modules/" + npm); err != nil {
-		missing(t, npm+" is not installed: run npm ci in examples/"+name)
-	}
 	cmd := exec.Command(node, "serve.mjs", "0")
-	cmd.Dir = dir
+	cmd.Dir = "../../examples/" + name
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

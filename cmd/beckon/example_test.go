@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -67,6 +69,20 @@ func TestExampleFileLoadsButForTheFilesThatAreNotThere(t *testing.T) {
 	for line := range strings.Lines(stderr.String()) {
 		if !strings.Contains(line, "/etc/beckon/") || !strings.Contains(line, "no such file") {
 			t.Errorf("it says %s", line)
+		}
+	}
+}
+
+func TestServersOfTheExamplesAnswerForAnyPath(t *testing.T) {
+	for _, name := range []string{"whep-player", "browser-mqtt"} {
+		at := strings.TrimSuffix(strings.TrimPrefix(servePage(t, name), "http://"), "/")
+		for _, c := range []struct{ path, want string }{{"//", "404"}, {"http://%", "404"}, {"/../serve.mjs", "404"}, {"/?endpoint=//", "200"}} {
+			conn := dial(t, at)
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", c.path)
+			answer, _ := bufio.NewReader(conn).ReadString('\n')
+			if !strings.HasPrefix(answer, "HTTP/1.1 "+c.want) {
+				t.Errorf("%s answers GET %s with %q", name, c.path, answer)
+			}
 		}
 	}
 }

@@ -20,7 +20,7 @@ const files = {
 }
 
 const server = createServer(async (request, response) => {
-  const { pathname } = new URL(request.url, 'http://localhost')
+  const pathname = request.url.split('?', 1)[0] // of what is no URL, too
   const file = Object.hasOwn(files, pathname) ? files[pathname] : undefined
   if (!file || !['GET', 'HEAD'].includes(request.method)) {
     response.writeHead(404).end('not here\n')
