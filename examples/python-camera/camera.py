@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import signal
+import sys
 
 import paho.mqtt.client as mqtt
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
@@ -19,6 +20,8 @@ from av import VideoFrame
 
 flags = argparse.ArgumentParser(description="a camera, on MQTT")
 flags.add_argument("--broker", default="127.0.0.1:1883", help="host:port")
+flags.add_argument("--tls", action="store_true", help="speak TLS, without which a password can be read on the way")
+flags.add_argument("--ca", help="a file with the certificate to trust, in place of those of the system")
 flags.add_argument("--room", default="garage")
 flags.add_argument("--peer", default="cam1", help="the name of this camera in the room, and the MQTT user name")
 flags.add_argument("--password-file", help="a file with the MQTT password")
@@ -119,31 +122,36 @@ class Camera:
 
 
 async def main():
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    loop, stopped, refused = asyncio.get_running_loop(), asyncio.Event(), []
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stopped.set)
     api = [mqtt.CallbackAPIVersion.VERSION1] if hasattr(mqtt, "CallbackAPIVersion") else []  # paho 2, paho 1
     client = mqtt.Client(*api, client_id=args.peer)
     if args.password_file:
         client.username_pw_set(args.peer, open(args.password_file).read().strip())
+    if args.tls:
+        client.tls_set(ca_certs=args.ca)
 
     def say(to, message):
         client.publish(f"{base}/to/{to}/{args.peer}", json.dumps(message), qos=1)
 
     camera = Camera(say)
 
+    def refuse(why):
+        refused.append(why)
+        loop.call_soon_threadsafe(stopped.set)
+
     def connected(client, _, __, code):
-        if code:
-            print("the broker refuses:", mqtt.connack_string(code), flush=True)
-            loop.call_soon_threadsafe(stopped.set)
+        if code in (4, 5):  # the password is wrong, or nobody of that name may come in
+            refuse("the broker refuses: " + mqtt.connack_string(code))
+        elif code:  # it can pass, and paho tries again
+            print("the broker refuses for now:", mqtt.connack_string(code), flush=True)
         else:  # first the inbox, then presence: whoever sees us can talk to us
             client.subscribe(f"{base}/to/{args.peer}/+", qos=1)
 
     def subscribed(client, _, __, granted):
         if granted[0] > 2:
-            print(f"{args.peer} may not be in {args.room}", flush=True)
-            loop.call_soon_threadsafe(stopped.set)
-            return
+            return refuse(f"{args.peer} may not be in {args.room}")
         presence = {"online": True, "role": "camera", "name": "Python", "trickle": False}
         client.publish(f"{base}/peers/{args.peer}", json.dumps(presence), qos=1, retain=True)
         print(f"ready: {args.peer} is in {args.room}", flush=True)
@@ -152,14 +160,18 @@ async def main():
         asyncio.run_coroutine_threadsafe(camera.hear(m.topic.rsplit("/", 1)[1], json.loads(m.payload)), loop)
 
     client.on_connect, client.on_subscribe, client.on_message = connected, subscribed, heard
+    client.on_connect_fail = lambda *_: print(f"{args.broker} cannot be reached, trying again", flush=True)
+    client.reconnect_delay_set(1, 30)
     host, _, port = args.broker.rpartition(":")
-    client.connect(host, int(port), keepalive=30)
-    client.loop_start()
+    client.connect_async(host, int(port), keepalive=30)
+    client.loop_start()  # which connects, again and again if need be
     await stopped.wait()
     await camera.close()
-    client.publish(f"{base}/peers/{args.peer}", b"", qos=1, retain=True).wait_for_publish(2)
+    if client.is_connected():
+        client.publish(f"{base}/peers/{args.peer}", b"", qos=1, retain=True).wait_for_publish(2)
     client.disconnect()
     client.loop_stop()
+    return refused[0] if refused else 0
 
 
-asyncio.run(main())
+sys.exit(asyncio.run(main()))

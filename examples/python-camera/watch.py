@@ -6,9 +6,11 @@ with an offer, and the answer to it. aiortc does not trickle, so that is all.
 """
 import argparse
 import asyncio
+import json
 import signal
+import sys
 import time
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urljoin
 from urllib.request import Request, urlopen
 
@@ -29,6 +31,14 @@ def ask(method, url, body=None, **header):
         return answer.headers["Location"], answer.read().decode()
 
 
+def reason(error):
+    """Returns what a server says of what was wrong."""
+    try:
+        return json.load(error)["detail"]
+    except (ValueError, KeyError):  # it is not Beckon's
+        return error.reason
+
+
 async def look(track, stopped):
     count = 0
     try:
@@ -38,7 +48,8 @@ async def look(track, stopped):
             if count % 30 == 1:
                 print(f"frame {count}: {frame.width}x{frame.height}", flush=True)
     except MediaStreamError:
-        print("the camera has ended the call", flush=True)
+        if not stopped.is_set():
+            print("the camera has ended the call", flush=True)
     stopped.set()
 
 
@@ -58,15 +69,19 @@ async def main():
     begin = time.monotonic()
     offer = pc.localDescription.sdp.encode()
     post = {"Content-Type": "application/sdp"}
-    location, answer = await loop.run_in_executor(None, lambda: ask("POST", args.endpoint, offer, **post))
+    try:
+        location, answer = await loop.run_in_executor(None, lambda: ask("POST", args.endpoint, offer, **post))
+    except URLError as error:
+        await pc.close()
+        return f"{args.endpoint}: {reason(error) if isinstance(error, HTTPError) else error.reason}"
     print(f"answered after {(time.monotonic() - begin) * 1000:.0f} ms", flush=True)
     await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
     await stopped.wait()
     try:
         await loop.run_in_executor(None, lambda: ask("DELETE", urljoin(args.endpoint, location)))
     except HTTPError as error:
-        print("hung up:", error.reason, flush=True)  # 404: the camera was first
+        print("hung up:", reason(error), flush=True)  # 404: the camera was first
     await pc.close()
 
 
-asyncio.run(main())
+sys.exit(asyncio.run(main()))
