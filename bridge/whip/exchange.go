@@ -41,7 +41,9 @@ func (s *session) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if x := s.call; x.asked && x.answer == nil && x.failed == nil {
-		s.owed = append(s.owed, time.Now())
+		now := time.Now()
+		s.expire(now)
+		s.owed = append(s.owed, now)
 	}
 	s.call = nil
 }

@@ -222,12 +222,17 @@ const owedFor = 30 * time.Second
 // isLate reports whether an answer is to an offer that was given up: a device answers
 // in the order in which it is asked, and its messages keep theirs.
 func (s *session) isLate(now time.Time) bool {
-	s.owed = slices.DeleteFunc(s.owed, func(since time.Time) bool { return now.Sub(since) > owedFor })
+	s.expire(now)
 	if len(s.owed) == 0 {
 		return false
 	}
 	s.owed = s.owed[1:]
 	return true
+}
+
+// expire forgets the offers that never will be answered.
+func (s *session) expire(now time.Time) {
+	s.owed = slices.DeleteFunc(s.owed, func(since time.Time) bool { return now.Sub(since) > owedFor })
 }
 
 // byeError is what a bye means to a client that waits for an answer.
