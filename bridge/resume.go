@@ -59,7 +59,20 @@ func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 	if err != nil {
 		return false, ending{err}
 	}
-	if id.Name != old.id.Name || !old.release() {
+	if id.Name != old.id.Name || !old.claim() {
+		return false, nil
+	}
+	resumed, err := s.adopt(old, id, f, w)
+	if !resumed {
+		old.close(false) // a new session takes over its peers
+	}
+	return resumed, err
+}
+
+// adopt has s go on with a stay that it has claimed. When it does not the caller
+// closes the stay.
+func (s *Session) adopt(old *stay, id topics.Identity, f *frame, w wish) (bool, error) {
+	if !old.release() {
 		return false, nil
 	}
 	if s.cfg.Renew != nil {
@@ -68,7 +81,6 @@ func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 		}
 	}
 	if !old.attach(s, f, w) {
-		old.close(false) // a new session takes over its peers
 		return false, nil
 	}
 	s.stay, s.shown = old, nil
@@ -79,27 +91,42 @@ func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 // Moved is why a connection ends whose client has resumed its session on another.
 var Moved = topics.Errorf(topics.Replaced, "the session goes on on another connection")
 
-// release takes the stay from the connection that it has, if that is not known to
-// be lost yet, and reports whether it can be resumed: all that was for the client
-// is with it then.
-func (s *stay) release() bool {
+// claim makes the stay the caller's, who attaches or closes it. Of those who would
+// resume it at once one gets it.
+func (s *stay) claim() bool {
 	s.mu.Lock()
-	by, over := s.by, s.over
-	s.mu.Unlock()
-	if over {
+	defer s.mu.Unlock()
+	if s.over || s.claimed {
 		return false
 	}
-	if by == nil {
-		return s.bus.Resume() == nil
+	s.claimed = true
+	return true
+}
+
+// release takes the stay, which was claimed, from the connection that it has, if
+// that is not known to be lost yet, and from the bus, if it is. It reports whether
+// it can be resumed: all that was for the client is with it then.
+func (s *stay) release() bool {
+	s.mu.Lock()
+	by := s.by
+	s.mu.Unlock()
+	if by != nil && by.yield(s) {
+		by.stop(Moved)
+		return true
 	}
-	by.turn.Lock()
-	mine := by.stay == s
-	if mine {
-		by.stay, by.closed = nil, true
+	return s.bus.Resume() == nil
+}
+
+// yield takes the stay from the connection, unless it has suspended or closed it,
+// and reports whether it had it.
+func (s *Session) yield(stay *stay) bool {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.stay != stay {
+		return false
 	}
-	by.turn.Unlock()
-	by.stop(Moved)
-	return mine || s.release() // it was lost just now
+	s.stay, s.closed = nil, true
+	return true
 }
 
 // attach gives the stay a connection, whose client is told what it missed.
@@ -115,7 +142,7 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 	}
 	s.told.seen(w.seen)
 	s.told.taken = w.seen
-	s.by, s.long = next, true
+	s.by, s.long, s.claimed = next, true, false
 	s.base = w.seen - next.early - 1 // the answer has no number
 	frames := append([]Frame{inOne(resumedFrame(f.id, f.room, s.id.Name, s.key, w.seen, int(s.cfg.Ping.Seconds())))}, missed...)
 	for _, frame := range frames {

@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -256,5 +257,62 @@ func TestMoreThanFitsIntoAJoinIsToldAndNotLost(t *testing.T) {
 		if arrived < 10 || arrived+told != 40 {
 			t.Errorf("of 40 messages %d arrived, and %d were told of", arrived, told)
 		}
+	})
+}
+
+func TestOfThoseWhoResumeASessionAtOnceOneGetsIt(t *testing.T) {
+	for _, lost := range []bool{true, false} {
+		t.Run(fmt.Sprintf("its connection is lost: %v", lost), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHouse()
+				defer h.cfg.Close()
+				looked := make(chan struct{})
+				h.cfg.Renew = func(bridge.Bus, topics.Identity) error { <-looked; return nil }
+				h.play(t, both)
+				alice, ended := h.client("alice"), 0
+				if lost {
+					alice.Lost()
+				}
+				var all sync.WaitGroup
+				claimants := make([]*client, 20)
+				for i := range claimants {
+					claimants[i] = h.client(fmt.Sprint("back", i))
+					all.Go(func() {
+						claimants[i].Receive(t.Context(), fmt.Appendf(nil, `{"type":"join","room":"garage","peer":"alice","resume":%q,"seen":2}`, alice.key))
+					})
+				}
+				synctest.Wait()
+				close(looked)
+				all.Wait()
+				for _, c := range claimants {
+					if c.ended != nil && c.ended.Code == topics.Replaced {
+						ended++
+					}
+				}
+				if ended != len(claimants)-1 {
+					t.Errorf("of %d who came at once %d were told that another took over", len(claimants), ended)
+				}
+				for _, c := range claimants {
+					c.Close(true)
+				}
+			})
+		})
+	}
+}
+
+func TestAStayThatIsNotResumedAfterAllIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse()
+		defer h.cfg.Close()
+		h.play(t, twoRooms+`
+			alice. cut`)
+		h.cfg.Renew = func(bridge.Bus, topics.Identity) error { return topics.Errorf(topics.Unauthorized, "not any more") }
+		h.play(t, `
+			back> {"type":"join","room":"garage","resume":"KEY@alice","seen":3}
+			back< {"room":"garage","type":"error","code":401,...
+			back! 401`)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		h.play(t, `bob< {"type":"presence","room":"garage","peer":"alice","presence":null}`)
 	})
 }

@@ -14,6 +14,21 @@ import (
 // stay is a client's time on the bus: its identity, the rooms it joined, and what
 // it was told. It has one connection after the other; while it has none, what is
 // for the client waits on the bus.
+//
+// Whoever has it ends it: the session of its connection, the bus while it is
+// suspended, and a session that claimed it, on every way out but the one on which it
+// becomes its connection.
+//
+//	               Lost             too late
+//	+-> connection ----> suspended ----------> over
+//	|     |    |             |
+//	|     |    | yield       | Resume
+//	|     |    +--> claimed <+
+//	|     |           |   |
+//	|     | Close     |   | refused
+//	|     +-----------+---+------------------> closed
+//	|     attach      |
+//	+-----------------+
 type stay struct {
 	cfg *Config
 	id  topics.Identity
@@ -25,9 +40,10 @@ type stay struct {
 	long  bool // the client said that it resumes its session
 	over  bool // the client is told nothing any more
 
-	by   *Session // the connection it has, nil while it is suspended
-	told history
-	base uint64 // number of the frame before the first one of by; it may be "negative"
+	by      *Session // the connection it has, or is being taken from; nil while it is suspended
+	claimed bool     // somebody is about to resume it
+	told    history
+	base    uint64 // number of the frame before the first one of by; it may be "negative"
 }
 
 // room is a room that the stay is in, or on its way into.
