@@ -43,8 +43,9 @@ type Bus interface {
 	Suspend(most time.Duration)
 
 	// Resume says that the client is back. What waited is in the inbox, in order,
-	// when it returns. An error means that not all of it was kept, of what no sender
-	// was told: the session is of no use any more.
+	// when it returns. An error means that the session ended, or that not all of it
+	// was kept, of what no sender was told: it is of no use any more, and its door
+	// closes it.
 	Resume() error
 }
 

@@ -82,6 +82,7 @@ var timed = []struct {
 	{"ADeviceStaysListed", device},
 	{"WhoResumesMissesNothingAndNobodySeesItGo", resumes},
 	{"WhoDoesNotResumeInTimeIsGone", notResumed},
+	{"WhoMissedTooMuchDoesNotResumeAndIsGoneWhenItsDoorCloses", missedTooMuch},
 	{"ANewSessionTakesOverASuspendedOne", takesOverSuspended},
 	{"WhatAClientDidNotGetGoesToItsNextConnection", givenBack},
 	{"WhatNobodyCameToGetIsToldToItsSender", givenBackAndTold},

@@ -49,7 +49,11 @@ type session struct {
 	closed  bool
 	lost    *time.Timer // runs while it is suspended
 	missed  []topics.Delivery
+	gap     bool // it missed more than is kept
 }
+
+// maxMissed is how much waits for a session to be resumed.
+const maxMissed = 256
 
 // Connect is a bridge.Connect.
 func (m *Memory) Connect(id topics.Identity, via string, inbox bridge.Inbox) (bridge.Bus, error) {
@@ -175,6 +179,9 @@ func (s *session) Resume() error {
 		return topics.Errorf(topics.Offline, "not resumed in time")
 	}
 	s.lost = nil
+	if s.gap {
+		return topics.Errorf(topics.Offline, "missed too much")
+	}
 	for _, d := range s.missed {
 		_ = s.inbox.Take(d)
 	}
@@ -195,11 +202,15 @@ func (s *session) back(room string) []topics.Delivery {
 
 // take hands d to the door, or has it wait for the client.
 func (s *session) take(d topics.Delivery) error {
-	if s.lost != nil {
-		s.missed = append(s.missed, d)
-		return nil
+	if s.lost == nil {
+		return s.inbox.Take(d)
 	}
-	return s.inbox.Take(d)
+	if len(s.missed) < maxMissed {
+		s.missed = append(s.missed, d)
+	} else {
+		s.gap = true
+	}
+	return nil
 }
 
 // expire ends the grace of a peer that did not come back.

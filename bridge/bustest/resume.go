@@ -59,6 +59,34 @@ func notResumed(t *testing.T, bus bridge.Connect, grace time.Duration) {
 	}
 }
 
+func missedTooMuch(t *testing.T, bus bridge.Connect, grace time.Duration) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	attic := topics.Address{Room: "attic", Kind: topics.Presence, Src: "alice"}
+	alice.publish(attic, topics.PresenceOnline)
+	if err := alice.Subscribe(alice.id.Filters(topics.DefaultRoot, "attic")...); err != nil {
+		t.Fatal(err)
+	}
+	carol := connect(t, bus, PeerOf("carol"))
+	if err := carol.Subscribe(carol.id.Filters(topics.DefaultRoot, "attic")...); err != nil {
+		t.Fatal(err)
+	}
+	bob.presence("alice")
+	carol.presence("alice")
+	alice.Suspend(10 * grace)
+	for range 300 {
+		bob.publish(bob.toAll(), `{"type":"msg"}`)
+	}
+	if alice.Resume() == nil {
+		t.Error("it was resumed, with a gap")
+	}
+	alice.Close(false)
+	for _, other := range []*client{bob, carol} { // in the room in which it missed too much, and in the other
+		if p := other.presence("alice"); len(p.Payload) > 0 {
+			t.Errorf("%s sees %s", other.name, p.Payload)
+		}
+	}
+}
+
 func takesOverSuspended(t *testing.T, bus bridge.Connect, grace time.Duration) {
 	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
 	bob.presence("alice")

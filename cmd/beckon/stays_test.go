@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/broker"
+	"github.com/beckon-rtc/beckon/topics"
+)
+
+// lodge is the bridge on the broker, without a door and on fake time: what a client
+// is told and not told when its connection is lost, or it resumes its session.
+type lodge struct {
+	t      *testing.T
+	broker *broker.Broker
+	bridge bridge.Config
+	told   atomic.Int64 // bytes that clients are not known to have
+
+	mu    sync.Mutex
+	rooms map[string]string // what a name may be in, but for any room
+}
+
+// inLodge runs a test on a broker with that configuration.
+func inLodge(t *testing.T, c broker.Config, test func(*lodge)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		l := &lodge{t: t, rooms: make(map[string]string)}
+		c.Authenticate = func(_ context.Context, c topics.Credentials) (topics.Identity, error) { return l.identity(c.Name) }
+		c.Still = func(id topics.Identity) (topics.Identity, error) { return l.identity(id.Name) }
+		var err error
+		if l.broker, err = broker.New(c); err != nil {
+			t.Fatal(err)
+		}
+		l.bridge = bridge.Config{
+			Connect: func(id topics.Identity, via string, inbox bridge.Inbox) (bridge.Bus, error) {
+				return l.broker.Connect(id, via, inbox)
+			},
+			Authenticate: c.Authenticate, Renew: renew, Queued: &l.told,
+			Root: topics.DefaultRoot, Via: "ws", Logger: slog.New(slog.DiscardHandler),
+		}
+		defer func() {
+			l.bridge.Close()
+			if err := l.broker.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		test(l)
+	})
+}
+
+// identity is what name may do by now.
+func (l *lodge) identity(name string) (topics.Identity, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	id := topics.Identity{Name: name, Grants: []topics.Grant{{Room: "*", Role: topics.Peer}}}
+	if room := l.rooms[name]; room != "" {
+		id.Grants[0].Room = room
+	}
+	return id, nil
+}
+
+// narrow leaves name one room.
+func (l *lodge) narrow(name, room string) {
+	l.mu.Lock()
+	l.rooms[name] = room
+	l.mu.Unlock()
+	l.broker.Recheck()
+}
+
+// wait lets that time pass.
+func (l *lodge) wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// lodger is a connection of a client.
+type lodger struct {
+	*bridge.Session
+	t *testing.T
+
+	mu    sync.Mutex
+	took  []string // frames
+	full  bool     // it takes no more
+	ended *topics.Error
+	key   string // by which it is resumed
+}
+
+func (l *lodge) connect() *lodger {
+	c := &lodger{t: l.t}
+	c.Session = bridge.NewSession(&l.bridge, bridge.Client{Out: c.out, End: func(why *topics.Error) { c.ended = why }})
+	return c
+}
+
+// join connects as that peer, and joins those rooms.
+func (l *lodge) join(peer string, rooms ...string) *lodger {
+	l.t.Helper()
+	c := l.connect()
+	for _, room := range rooms {
+		c.say(`{"type":"join","room":%q,"peer":%q,"resume":true}`, room, peer)
+		joined := c.hear(`"type":"joined"`)
+		var m struct{ Resume string }
+		if err := json.Unmarshal([]byte(joined), &m); err != nil {
+			l.t.Fatal(err)
+		}
+		c.key = m.Resume
+	}
+	return c
+}
+
+func (c *lodger) out(frame bridge.Frame) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.full {
+		return fmt.Errorf("full")
+	}
+	c.took = append(c.took, string(frame.Text()))
+	return nil
+}
+
+func (c *lodger) say(format string, args ...any) {
+	c.t.Helper()
+	c.Receive(c.t.Context(), fmt.Appendf(nil, format, args...))
+}
+
+// frames are those that came since it was asked last.
+func (c *lodger) frames() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	took := c.took
+	c.took = nil
+	return took
+}
+
+// hear skips to the frame that has that in it.
+func (c *lodger) hear(part string) string {
+	c.t.Helper()
+	all := c.frames()
+	for i, frame := range all {
+		if strings.Contains(frame, part) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.took = append(all[i+1:len(all):len(all)], c.took...)
+			return frame
+		}
+	}
+	c.t.Fatalf("no %s came, but %s", part, all)
+	return ""
+}
+
+func TestASessionThatMissedTooMuchLeavesNothingBehind(t *testing.T) {
+	inLodge(t, broker.Config{Rate: -1}, func(l *lodge) {
+		bob, alice := l.join("bob", "garage", "attic"), l.join("alice", "garage", "attic")
+		alice.Lost()
+		for range 300 {
+			bob.say(`{"type":"msg","room":"garage","data":"%0100d"}`, 0)
+		}
+		bob.Seen(uint64(len(bob.frames())))
+		back := l.connect()
+		back.say(`{"type":"join","room":"garage","peer":"alice","resume":%q}`, alice.key)
+		back.hear(`"resumed":false`)
+		back.Close(true)
+		bob.frames()
+		l.wait(time.Minute)
+		bob.hear(`"room":"attic","peer":"alice","presence":null`)
+		bob.say(`{"type":"offer","id":1,"room":"attic","to":"alice","session":"k3","sdp":""}`)
+		bob.hear(`"id":1,"type":"error","code":404`)
+		bob.Close(true)
+		if n := l.told.Load(); n != 0 {
+			t.Errorf("%d bytes are remembered of sessions that are over", n)
+		}
+	})
+}
