@@ -36,10 +36,10 @@ type Bus interface {
 	Close(left bool)
 
 	// Suspend says that the client's connection was lost, and that it may resume
-	// the session within that time; zero stands for the grace. Meanwhile its peers
-	// stay, what is for them waits, a direct message until its time is over, and
-	// nothing but the end arrives in the inbox; then the session ends and its peers
-	// are gone.
+	// the session within that time; zero stands for the grace, which may be none, as a
+	// negative time is. Meanwhile its peers stay, what is for them waits, a direct
+	// message until its time is over, and nothing but the end arrives in the inbox;
+	// then the session ends and its peers are gone.
 	Suspend(most time.Duration)
 
 	// Resume says that the client is back. What waited is in the inbox, in order,

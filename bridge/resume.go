@@ -190,6 +190,9 @@ func (s *stay) suspend() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.by = nil
+	if s.over { // there is no grace
+		s.told.forget(len(s.told.frames))
+	}
 }
 
 // Back gives back what the client may not have got.

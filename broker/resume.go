@@ -17,7 +17,7 @@ func (s *Session) Suspend(most time.Duration) {
 		most = s.broker.Grace
 	}
 	if most < 0 || s.broker.draining.Load() {
-		s.Close(false)
+		s.close(true, false, endNotResumed)
 		return
 	}
 	s.mu.Lock()
@@ -65,8 +65,10 @@ func (s *Session) forsake() {
 	if s.broker.draining.Load() {
 		return
 	}
-	s.close(true, false, &end{text: errGone.Message, why: errGone})
+	s.close(true, false, endNotResumed)
 }
+
+var endNotResumed = &end{text: errGone.Message, why: errGone}
 
 var errGone = topics.Errorf(topics.Offline, "the session was not resumed in time, or missed more than is kept")
 

@@ -71,6 +71,7 @@ var contract = []struct {
 	{"OpenSessionsEndWithBye", byes},
 	{"CloseIsIdempotentAndFinal", closed},
 	{"SessionsComeAndGoAtOnce", crowd},
+	{"WhoHasNoTimeToResumeIsToldOfTheEndAtOnce", notResumable},
 }
 
 var timed = []struct {

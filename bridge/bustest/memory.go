@@ -157,19 +157,26 @@ func (s *session) Close(left bool) {
 }
 
 func (s *session) Suspend(most time.Duration) {
-	s.m.mu.Lock()
-	defer s.m.mu.Unlock()
 	if most == 0 {
 		most = s.m.Grace
 	}
-	s.lost = time.AfterFunc(most, func() {
-		s.Close(true)
-		s.m.mu.Lock()
-		defer s.m.mu.Unlock()
-		gone := topics.Errorf(topics.Offline, "not resumed in time")
-		_ = s.inbox.Take(topics.Delivery{Address: topics.Address{Kind: topics.Direct, Src: topics.Server},
-			Message: topics.Message{Type: topics.TypeError}, Payload: gone.Payload()})
-	})
+	if most < 0 {
+		s.forsake()
+		return
+	}
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	s.lost = time.AfterFunc(most, s.forsake)
+}
+
+// forsake ends a session that was not resumed in time.
+func (s *session) forsake() {
+	s.Close(true)
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	gone := topics.Errorf(topics.Offline, "not resumed in time")
+	_ = s.inbox.Take(topics.Delivery{Address: topics.Address{Kind: topics.Direct, Src: topics.Server},
+		Message: topics.Message{Type: topics.TypeError}, Payload: gone.Payload()})
 }
 
 func (s *session) Resume() error {

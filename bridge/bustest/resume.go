@@ -59,6 +59,21 @@ func notResumed(t *testing.T, bus bridge.Connect, grace time.Duration) {
 	}
 }
 
+func notResumable(t *testing.T, bus bridge.Connect) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	bob.presence("alice")
+	alice.Suspend(-1)
+	if _, told := alice.in.find(func(d topics.Delivery) bool { return d.Room == "" && d.Type == topics.TypeError }); !told {
+		t.Error("the inbox was not told of the end when Suspend returned")
+	}
+	if p := bob.presence("alice"); len(p.Payload) > 0 {
+		t.Errorf("bob sees %s", p.Payload)
+	}
+	if alice.Resume() == nil {
+		t.Error("it was resumed all the same")
+	}
+}
+
 func missedTooMuch(t *testing.T, bus bridge.Connect, grace time.Duration) {
 	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
 	attic := topics.Address{Room: "attic", Kind: topics.Presence, Src: "alice"}

@@ -179,3 +179,20 @@ func TestASessionThatMissedTooMuchLeavesNothingBehind(t *testing.T) {
 		}
 	})
 }
+
+func TestWithoutAGraceNothingIsLeftOfALostConnection(t *testing.T) {
+	inLodge(t, broker.Config{Grace: -1}, func(l *lodge) {
+		l.bridge.Resume = -1
+		bob := l.join("bob", "garage")
+		for range 5 {
+			alice := l.join("alice", "garage")
+			bob.say(`{"type":"msg","to":"alice","data":"%01000d"}`, 0)
+			alice.Lost()
+			bob.hear(`"peer":"alice","presence":null`)
+		}
+		bob.Close(true)
+		if n := l.told.Load(); n != 0 {
+			t.Errorf("%d bytes are remembered of sessions that are over", n)
+		}
+	})
+}
