@@ -59,7 +59,8 @@ type Inbox interface {
 	Take(topics.Delivery) error
 
 	// Back gives back the direct messages that came to the client in a room, and
-	// that it may not have got, in order, when its connection is lost for good.
+	// that it may not have got, in order, when its connection is lost for good, or the
+	// room is not granted to it any more, of which an error tells the inbox then.
 	// Handed tells those that may have reached it, and Until is as it came. Each is
 	// given back once; errors about what the client said are among them.
 	Back(room string) []topics.Delivery

@@ -101,6 +101,33 @@ func (h *history) giveBack(room, me string) []topics.Delivery {
 	return all
 }
 
+// blank puts "pong" in the place of what was said of a room, but for errors: a client
+// that is in the room no more does not get it again, and the numbers of the other
+// frames stay.
+func (h *history) blank(room string) {
+	for i, frame := range h.frames {
+		if in, failed := about(frame.Text()); in == room && !failed {
+			h.frames[i] = inOne(pongFrame())
+			h.grow(h.frames[i].Len() - frame.Len())
+		}
+	}
+}
+
+// about is the room that a frame is about, and whether it is an error.
+func about(frame []byte) (room string, failed bool) {
+	for m := range topics.Members(frame) {
+		switch string(m.Name) {
+		case "room":
+			room, _ = m.Text()
+		case "from":
+			return room, false
+		case "type":
+			failed = string(m.Value) == `"`+topics.TypeError+`"`
+		}
+	}
+	return room, failed
+}
+
 // said reads a frame back that told of a direct message. The answer to a frame with
 // an id is none.
 func said(frame []byte) (d topics.Delivery, ok bool) {

@@ -185,6 +185,7 @@ func (s *stay) hear(d topics.Delivery) {
 			}
 		case code == topics.Forbidden && !about: // not granted any more
 			s.forget(d.Room)
+			s.told.blank(d.Room)
 		}
 	default:
 		s.must(messageFrame(d))

@@ -114,6 +114,9 @@ func (r *room) reconsider(s *Session) {
 	}
 	id := s.may()
 	if in.peer != nil && !id.MayJoin(r.name) {
+		if s.via != viaMQTT {
+			r.takeBack(in) // what its client has not got it gets no more
+		}
 		r.warn(in, topics.Errorf(topics.Forbidden, "%s may not be in %s any more", s.peer, r.name))
 		r.giveUp(in.peer, "not granted any more")
 	}

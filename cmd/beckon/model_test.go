@@ -279,6 +279,9 @@ func (m *model) grant(at place, may bool) {
 			continue
 		}
 		if s := m.stays[at]; s != nil && s.link == l {
+			if l.json() {
+				m.takeBack(s)
+			}
 			l.hear(failure(at.room, topics.Forbidden, "", "", ""))
 			m.giveUp(s)
 		}

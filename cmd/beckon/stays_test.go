@@ -175,7 +175,7 @@ func TestASessionThatMissedTooMuchLeavesNothingBehind(t *testing.T) {
 		bob.hear(`"id":1,"type":"error","code":404`)
 		bob.Close(true)
 		if n := l.told.Load(); n != 0 {
-			t.Errorf("%d bytes are remembered of sessions that are over", n)
+			l.t.Errorf("%d bytes are remembered of sessions that are over", n)
 		}
 	})
 }
@@ -192,7 +192,35 @@ func TestWithoutAGraceNothingIsLeftOfALostConnection(t *testing.T) {
 		}
 		bob.Close(true)
 		if n := l.told.Load(); n != 0 {
-			t.Errorf("%d bytes are remembered of sessions that are over", n)
+			l.t.Errorf("%d bytes are remembered of sessions that are over", n)
+		}
+	})
+}
+
+func TestWhoResumesGetsNothingOfARoomThatWasTakenAway(t *testing.T) {
+	inLodge(t, broker.Config{}, func(l *lodge) {
+		alice := l.join("alice", "garage", "attic")
+		bob := l.join("bob", "garage", "attic")
+		bob.say(`{"type":"offer","id":1,"room":"attic","to":"alice","session":"k3","sdp":""}`)
+		bob.say(`{"type":"msg","id":2,"room":"attic","to":"alice","data":"secret"}`)
+		bob.say(`{"type":"msg","id":3,"room":"garage","to":"alice"}`)
+		alice.Lost()
+		bob.say(`{"type":"msg","id":4,"room":"attic","to":"alice","data":"secret"}`)
+		bob.hear(`"type":"ok","id":4`)
+		l.narrow("alice", "garage")
+		for _, want := range []string{`"code":480`, `"code":480`, `"from":"alice","type":"bye"`} {
+			bob.hear(want)
+		}
+		back := l.connect()
+		back.say(`{"type":"join","room":"garage","peer":"alice","resume":%q,"seen":2}`, alice.key)
+		frames := back.frames()
+		if all := strings.Join(frames, "\n"); len(frames) != 7 || strings.Contains(all, `"room":"attic","from"`) || strings.Contains(all, `"room":"attic","peer"`) {
+			l.t.Errorf("alice was told\n%s", all)
+		}
+		for i, want := range []string{`"resumed":true,"seen":2`, `"room":"garage","peer":"bob"`, `"pong"`, `"pong"`, `"pong"`, `"room":"garage","from":"bob"`, `"code":403`} {
+			if i < len(frames) && !strings.Contains(frames[i], want) {
+				l.t.Errorf("frame %d is %s, want %s", i, frames[i], want)
+			}
 		}
 	})
 }
