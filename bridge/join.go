@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
@@ -35,6 +36,28 @@ func (j *joining) take(d topics.Delivery, me string) error {
 		j.size += len(d.Payload)
 	}
 	return nil
+}
+
+// giveBack takes out what is for the client alone, and not only for this connection.
+func (j *joining) giveBack() (back []topics.Delivery) {
+	j.late = slices.DeleteFunc(j.late, func(d topics.Delivery) bool {
+		is := lasting(d)
+		if is {
+			back = append(back, d)
+		}
+		return is
+	})
+	return back
+}
+
+// lasting reports whether d is also for the next connection of the client: a message,
+// or an error about one of its own.
+func lasting(d topics.Delivery) bool {
+	if d.Kind != topics.Direct || d.Src != topics.Server {
+		return d.Kind == topics.Direct
+	}
+	_, about := errorCode(d.Payload)
+	return d.Type == topics.TypeError && about
 }
 
 // join joins a room, or joins it anew. It answers with "joined", and undoes
@@ -77,7 +100,9 @@ func (s *stay) join(f *frame, wish wish, presence []byte) error {
 		s.arrive(f, wish, again)
 		return nil
 	}
-	s.turnBack(f.room, again)
+	if !s.turnBack(f.room, again) {
+		return ending{err}
+	}
 	if published && !again {
 		if err := s.bus.Publish(s.own(f.room), nil); err != nil {
 			s.log(slog.LevelWarn, "the presence of a failed join stays", f.room, "error", err)
@@ -202,18 +227,23 @@ func (s *stay) arrive(f *frame, wish wish, again bool) {
 }
 
 // turnBack forgets a room that could not be joined; one that was joined before
-// stays so.
-func (s *stay) turnBack(name string, again bool) {
+// stays so. It reports whether the stay can go on: a message that was taken already
+// only the end of the connection gives back.
+func (s *stay) turnBack(name string, again bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.find(name)
-	if !again {
+	switch {
+	case again:
+		j := r.joining
+		r.joining = nil
+		s.catchUp(j)
+	case slices.ContainsFunc(r.joining.late, lasting):
+		return false
+	default:
 		s.forget(name)
-		return
 	}
-	j := r.joining
-	r.joining = nil
-	s.catchUp(j)
+	return true
 }
 
 // catchUp delivers what was put off. Its senders were told that it arrived.

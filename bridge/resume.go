@@ -137,7 +137,7 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 		w.seen = s.told.last - uint64(len(s.told.frames))
 	}
 	missed, ok := s.told.since(w.seen)
-	if !ok || s.over || s.find(f.room) == nil {
+	if r := s.find(f.room); !ok || s.over || r == nil || r.joining != nil {
 		return false
 	}
 	s.told.seen(w.seen)
@@ -199,7 +199,11 @@ func (s *stay) suspend() {
 func (s *stay) Back(room string) []topics.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.told.giveBack(room, s.id.Name)
+	back := s.told.giveBack(room, s.id.Name)
+	if r := s.find(room); r != nil && r.joining != nil {
+		back = append(back, r.joining.giveBack()...)
+	}
+	return back
 }
 
 // stays are the sessions that can be resumed, by their keys.

@@ -145,7 +145,7 @@ func (s *stay) Take(d topics.Delivery) error {
 	case s.over:
 		return errOver
 	case r == nil && d.Room != "": // left, and the bus has yet to hear of it
-		return nil
+		return errOver
 	case r != nil && r.joining != nil:
 		return r.joining.take(d, s.id.Name)
 	}

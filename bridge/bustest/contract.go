@@ -64,6 +64,7 @@ var contract = []struct {
 	{"MalformedMessagesAre400", malformed},
 	{"WhatIsTooLongIs413", tooLong},
 	{"AFullInboxIsToldToTheSender", fullInbox},
+	{"AMessageToAConnectionThatIsEndingWaitsForTheNext", endingInbox},
 	{"TheServerAnswersICE", ice},
 	{"TakingOverTellsTheOldConnection", takeover},
 	{"ALateCloseOfAReplacedConnectionChangesNothing", lateClose},
@@ -477,6 +478,18 @@ func fullInbox(t *testing.T, bus bridge.Connect) {
 	bob.in.mu.Unlock()
 	alice.publish(alice.to("bob"), `{"type":"msg"}`)
 	bob.message("alice")
+}
+
+func endingInbox(t *testing.T, bus bridge.Connect) {
+	alice, bob := join(t, bus, PeerOf("alice")), join(t, bus, PeerOf("bob"))
+	bob.in.mu.Lock()
+	bob.in.refuse = topics.Errorf(topics.Offline, "ending")
+	bob.in.mu.Unlock()
+	alice.publish(alice.to("bob"), `{"type":"msg","data":1}`)
+	bob.Close(false)
+	next := connect(t, bus, PeerOf("bob"))
+	next.join(topics.PresenceOnline)
+	next.message("alice")
 }
 
 func ice(t *testing.T, bus bridge.Connect) {

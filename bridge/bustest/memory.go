@@ -400,7 +400,12 @@ func (m *Memory) hand(p *peer, d topics.Delivery) error {
 		p.held = append(p.held, d)
 		return nil
 	}
-	return p.by.take(d)
+	err := p.by.take(d)
+	if err != nil && topics.AsError(err).Code == topics.Offline {
+		p.held = append(p.held, d)
+		return nil
+	}
+	return err
 }
 
 // say is the server speaking to p.

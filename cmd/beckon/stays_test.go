@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -25,8 +26,34 @@ type lodge struct {
 	bridge bridge.Config
 	told   atomic.Int64 // bytes that clients are not known to have
 
+	// subscribe and publish are done in place of those of the bus; nil: as they are.
+	subscribe func(filters []string, then func(...string) error) error
+	publish   func(topics.Address, func() error) error
+
 	mu    sync.Mutex
 	rooms map[string]string // what a name may be in, but for any room
+}
+
+// lodged is a session on the broker that a test comes between.
+type lodged struct {
+	*broker.Session
+	l *lodge
+}
+
+func (b lodged) Subscribe(filters ...string) error {
+	if then := b.l.subscribe; then != nil {
+		b.l.subscribe = nil // once
+		return then(filters, b.Session.Subscribe)
+	}
+	return b.Session.Subscribe(filters...)
+}
+
+func (b lodged) Publish(a topics.Address, payload []byte) error {
+	if then := b.l.publish; then != nil && len(payload) == 0 {
+		b.l.publish = nil
+		return then(a, func() error { return b.Session.Publish(a, payload) })
+	}
+	return b.Session.Publish(a, payload)
 }
 
 // inLodge runs a test on a broker with that configuration.
@@ -38,13 +65,15 @@ func inLodge(t *testing.T, c broker.Config, test func(*lodge)) {
 		c.Still = func(id topics.Identity) (topics.Identity, error) { return l.identity(id.Name) }
 		var err error
 		if l.broker, err = broker.New(c); err != nil {
-			t.Fatal(err)
+			l.t.Fatal(err)
 		}
 		l.bridge = bridge.Config{
 			Connect: func(id topics.Identity, via string, inbox bridge.Inbox) (bridge.Bus, error) {
-				return l.broker.Connect(id, via, inbox)
+				s, err := l.broker.Connect(id, via, inbox)
+				return lodged{s, l}, err
 			},
-			Authenticate: c.Authenticate, Renew: renew, Queued: &l.told,
+			Renew:        func(bus bridge.Bus, id topics.Identity) error { return bus.(lodged).Renew(id) },
+			Authenticate: c.Authenticate, Queued: &l.told,
 			Root: topics.DefaultRoot, Via: "ws", Logger: slog.New(slog.DiscardHandler),
 		}
 		defer func() {
@@ -120,7 +149,7 @@ func (c *lodger) out(frame bridge.Frame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.full {
-		return fmt.Errorf("full")
+		return errors.New("full")
 	}
 	c.took = append(c.took, string(frame.Text()))
 	return nil
@@ -222,5 +251,65 @@ func TestWhoResumesGetsNothingOfARoomThatWasTakenAway(t *testing.T) {
 				l.t.Errorf("frame %d is %s, want %s", i, frames[i], want)
 			}
 		}
+	})
+}
+
+func TestWhatAJoinTookGoesToTheConnectionThatTookOver(t *testing.T) {
+	inLodge(t, broker.Config{}, func(l *lodge) {
+		alice, bob := l.join("alice", "garage"), l.join("bob", "garage")
+		alice.Lost()
+		bob.say(`{"type":"offer","id":1,"to":"alice","session":"k3","sdp":""}`)
+		bob.hear(`"type":"ok","id":1`)
+		var third *lodger
+		l.subscribe = func(filters []string, then func(...string) error) error {
+			err := then(filters...)
+			third = l.join("alice", "garage")
+			return err
+		}
+		second := l.connect()
+		second.say(`{"type":"join","room":"garage","peer":"alice"}`)
+		third.hear(`"type":"offer"`)
+		if all := strings.Join(second.frames(), "\n"); strings.Contains(all, `"type":"offer"`) {
+			l.t.Errorf("the connection that was replaced got it, too:\n%s", all)
+		}
+	})
+}
+
+func TestWhatAJoinTookThatFailsGoesToTheNextConnection(t *testing.T) {
+	inLodge(t, broker.Config{}, func(l *lodge) {
+		alice, bob := l.join("alice", "garage"), l.join("bob", "garage")
+		alice.Lost()
+		bob.say(`{"type":"offer","id":1,"to":"alice","session":"k3","sdp":""}`)
+		bob.hear(`"type":"ok","id":1`)
+		l.subscribe = func(filters []string, then func(...string) error) error {
+			return errors.Join(then(filters...), topics.Errorf(topics.Forbidden, "not that"))
+		}
+		second := l.connect()
+		second.say(`{"type":"join","room":"garage","peer":"alice"}`)
+		second.hear(`"code":403`)
+		if second.ended == nil {
+			l.t.Fatal("the connection goes on, and nobody has the offer")
+		}
+		second.Close(false)
+		l.join("alice", "garage").hear(`"type":"offer"`)
+	})
+}
+
+func TestWhatComesForARoomThatIsBeingLeftIsToldToItsSender(t *testing.T) {
+	inLodge(t, broker.Config{}, func(l *lodge) {
+		bob := l.join("bob", "garage")
+		l.subscribe = func(filters []string, then func(...string) error) error {
+			return errors.Join(then(filters...), topics.Errorf(topics.Forbidden, "not that"))
+		}
+		l.publish = func(_ topics.Address, then func() error) error {
+			bob.say(`{"type":"offer","id":1,"to":"alice","session":"k3","sdp":""}`)
+			return then()
+		}
+		alice := l.connect()
+		alice.say(`{"type":"join","room":"garage","peer":"alice"}`)
+		alice.hear(`"code":403`)
+		bob.hear(`"type":"ok","id":1`)
+		bob.hear(`"code":480`)
+		alice.Close(true)
 	})
 }
