@@ -143,6 +143,10 @@ func (s *stay) Take(d topics.Delivery) error {
 	r := s.find(d.Room)
 	switch {
 	case s.over:
+		if s.by != nil && d.Src == topics.Server && lasting(d) { // nobody would say it again
+			s.must(inOne(errorFrame(d.Room, nil, d.Payload)))
+			return nil
+		}
 		return errOver
 	case r == nil && d.Room != "": // left, and the bus has yet to hear of it
 		return errOver
@@ -207,9 +211,15 @@ func (s *stay) tell(frame Frame) error {
 	return nil
 }
 
-// must tells the client what it cannot do without.
+// must tells the client what it cannot do without. When it does not fit the
+// connection ends, and the next one has it.
 func (s *stay) must(frame Frame) {
-	if !s.over && s.tell(frame) != nil {
+	switch {
+	case s.over && s.by == nil:
+	case s.over:
+		s.told.add(frame)
+	case s.tell(frame) != nil:
+		s.told.add(frame)
 		s.end(errFull)
 	}
 }

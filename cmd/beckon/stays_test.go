@@ -155,6 +155,13 @@ func (c *lodger) out(frame bridge.Frame) error {
 	return nil
 }
 
+// fill has the queue of the connection be full from now on.
+func (c *lodger) fill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.full = true
+}
+
 func (c *lodger) say(format string, args ...any) {
 	c.t.Helper()
 	c.Receive(c.t.Context(), fmt.Appendf(nil, format, args...))
@@ -312,4 +319,29 @@ func TestWhatComesForARoomThatIsBeingLeftIsToldToItsSender(t *testing.T) {
 		bob.hear(`"code":480`)
 		alice.Close(true)
 	})
+}
+
+func TestAnErrorThatDoesNotFitIsToldToTheNextConnection(t *testing.T) {
+	for name, before := range map[string]func(bob *lodger){
+		"it ends the connection":   func(*lodger) {},
+		"the connection is ending": func(bob *lodger) { bob.say(`{"type":"presence","room":"garage","presence":{"n":1}}`) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLodge(t, broker.Config{}, func(l *lodge) {
+				alice, bob, cam := l.join("alice", "garage"), l.join("bob", "garage"), l.join("cam1", "garage")
+				l.bridge.Resume = -1
+				cam.Lost()
+				alice.say(`{"type":"offer","id":1,"to":"cam1","session":"k3","sdp":""}`)
+				alice.hear(`"type":"ok","id":1`)
+				alice.fill()
+				before(bob)
+				l.wait(6 * time.Second)
+				if alice.ended == nil {
+					l.t.Error("the connection goes on without the error")
+				}
+				alice.Lost()
+				l.join("alice", "garage").hear(`"code":480`)
+			})
+		})
+	}
 }
