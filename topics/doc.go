@@ -38,6 +38,8 @@
 //     knows nothing of resuming leaves no ghost for longer than section 1 says.
 //     What cannot be resumed without a gap is a join like any other, whose answer
 //     says "resumed":false.
+//   - An "id" in a frame with "from" is what its sender wrote, and answers nothing:
+//     only "ok", "error" and "joined" of the server's do.
 //   - What is said to all is not kept for a peer in its grace, but for one whose
 //     connection is resumed: it is for who is there. A direct message that a connection did not take, or did not
 //     acknowledge, goes to the next connection of the peer, so one of QoS 1 may

@@ -90,6 +90,26 @@ func TestBrowserIsToldWhatBecameOfWhatItSentBeforeTheCut(t *testing.T) {
 	bob.quiet()
 }
 
+func TestBrowserTakesNoMessageOfAPeerForAnAnswer(t *testing.T) {
+	s := startSite(t)
+	way := newRoad(t, s.MQTT)
+	tab := newAlice(t, s, way)
+	mallory := s.caller(t, mqtt3TCP, "mallory", "garage")
+	tab.says(`[...room.peers.keys()].join()`, "mallory")
+	way.lose(up)
+	tab.run(`Promise.resolve(room.send("mallory", { type: "msg" }).then(() => { fate = "ok"; }, (error) => { fate = error.reason; })) && Promise.resolve("")`)
+	var want []string
+	for id := range 20 {
+		mallory.send("alice", `{"type":"msg","data":`+strconv.Itoa(id)+`,"id":`+strconv.Itoa(id)+`}`)
+		want = append(want, strconv.Itoa(id)+" of mallory")
+	}
+	tab.says(`said.join()`, strings.Join(want, ","))
+	tab.says(`fate`, "")
+	way.cut()
+	way.mend()
+	tab.says(`fate`, "disconnected")
+}
+
 // The cuts come at any time, also while the session is being resumed.
 func TestNothingIsLostOrComesTwiceWhenTheConnectionIsCutAgainAndAgain(t *testing.T) {
 	const rounds, each = 40, 5

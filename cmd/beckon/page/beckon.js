@@ -233,7 +233,7 @@ export class Beckon extends Emitter {
     try { message = JSON.parse(data); } catch { return; }
     this.#watch(this.#silence, () => this._check());
     this._emit("message", { direction: "in", message, at: Date.now() });
-    const waiting = message.id !== undefined && this.#pending.get(message.id);
+    const waiting = message.from === undefined && this.#pending.get(message.id); // the id of what a peer says is the peer's
     if (waiting) {
       this.#pending.delete(message.id);
       if (message.type === "error") waiting.reject(new BeckonError(message));
