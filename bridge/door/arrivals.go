@@ -112,10 +112,11 @@ func (d *Door) arrive(c *conn) (refused *topics.Error, ban bool) {
 	if c.from.IsValid() {
 		wait, ban = d.perAddress.Take(c.from)
 	}
-	if wait == 0 {
+	if wait == 0 && !c.arrived {
 		of = "in all"
 		wait, _ = d.inAll.Take(struct{}{})
 	}
+	c.arrived = false // the next request that upgrades is another arrival
 	if wait == 0 {
 		return nil, false
 	}

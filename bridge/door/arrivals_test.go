@@ -164,6 +164,10 @@ func flooded(t *testing.T, config Config) *pipes {
 }
 
 func TestConnectionOverTheBudgetIsToldInItsProtocol(t *testing.T) {
+	synctest.Test(t, toldOverTheBudget)
+}
+
+func toldOverTheBudget(t *testing.T) {
 	const words = "too many new connections from this address"
 	behind := proxyHeaders["line, IPv4"].header
 	var log logs
@@ -208,31 +212,73 @@ func TestConnectionOverTheBudgetIsToldInItsProtocol(t *testing.T) {
 	}
 }
 
-func TestUpgradeOverTheBudgetOfItsClientIsRefused(t *testing.T) {
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		how := Hold
-		if r.Header.Get("Says") == "request" {
-			how = HoldRequest
-		}
-		if _, err := how(r); err != nil {
-			w.WriteHeader(topics.AsError(err).Code.HTTP())
+func TestConnectionFromATrustedAddressHasABudgetWithoutAHeader(t *testing.T) {
+	for name, config := range map[string]Config{"in all": {Connects: 1}, "of its address": {ConnectsPerAddress: 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, in := startBehind(t, config), 0
+				for refused := false; !refused && in < 2*arrivalsAtOnce; in++ {
+					c := p.connect("192.0.2.1:5")
+					say(c, string(connect))
+					all, _ := io.ReadAll(c)
+					refused = !strings.Contains(string(all), "192.0.2.1")
+					c.Close()
+				}
+				if in != arrivalsAtOnce+1 {
+					t.Errorf("connection %d was the first to be refused, want %d", in, arrivalsAtOnce+1)
+				}
+			})
+		})
+	}
+}
+
+func TestUpgradeThroughAProxyArrivesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, err := Hold(r); err != nil {
+				w.WriteHeader(topics.AsError(err).Code.HTTP())
+			}
+		})
+		p := startBehind(t, Config{HTTP: h, Connects: 1, ConnectsPerAddress: -1, UnauthenticatedPerAddress: -1})
+		for i := range 2 * arrivalsAtOnce {
+			want := 200
+			if i >= arrivalsAtOnce {
+				want = 429
+			}
+			if r := ask(t, p, "192.0.2.1:5", "X-Forwarded-For: 203.0.113.7"); r.StatusCode != want {
+				t.Errorf("request %d: %d, want %d", i+1, r.StatusCode, want)
+			}
 		}
 	})
-	d := start(t, Config{HTTP: h, TrustedProxies: trusted, ConnectsPerAddress: 1, UnauthenticatedPerAddress: -1})
-	p := newPipes()
-	go d.Serve(p)
-	for i := range 2 * arrivalsAtOnce {
-		want := 200
-		if i >= arrivalsAtOnce {
-			want = 429
+}
+
+func TestUpgradeOverTheBudgetOfItsClientIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			how := Hold
+			if r.Header.Get("Says") == "request" {
+				how = HoldRequest
+			}
+			if _, err := how(r); err != nil {
+				w.WriteHeader(topics.AsError(err).Code.HTTP())
+			}
+		})
+		d := start(t, Config{HTTP: h, TrustedProxies: trusted, ConnectsPerAddress: 1, UnauthenticatedPerAddress: -1})
+		p := newPipes()
+		go d.Serve(p)
+		for i := range 2 * arrivalsAtOnce {
+			want := 200
+			if i >= arrivalsAtOnce {
+				want = 429
+			}
+			if r := ask(t, p, "192.0.2.1:5", "X-Forwarded-For: 203.0.113.7"); r.StatusCode != want {
+				t.Errorf("request %d: %d, want %d", i+1, r.StatusCode, want)
+			}
 		}
-		if r := ask(t, p, "192.0.2.1:5", "X-Forwarded-For: 203.0.113.7"); r.StatusCode != want {
-			t.Errorf("request %d: %d, want %d", i+1, r.StatusCode, want)
+		for _, other := range []string{"X-Forwarded-For: 203.0.113.8", "X-Forwarded-For: 203.0.113.7\r\nSays: request"} {
+			if r := ask(t, p, "192.0.2.1:5", other); r.StatusCode != 200 {
+				t.Errorf("%s: %d", other, r.StatusCode)
+			}
 		}
-	}
-	for _, other := range []string{"X-Forwarded-For: 203.0.113.8", "X-Forwarded-For: 203.0.113.7\r\nSays: request"} {
-		if r := ask(t, p, "192.0.2.1:5", other); r.StatusCode != 200 {
-			t.Errorf("%s: %d", other, r.StatusCode)
-		}
-	}
+	})
 }

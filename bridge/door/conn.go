@@ -75,6 +75,7 @@ type conn struct {
 
 	proxied bool          // the socket is of a trusted proxy
 	said    encryption    // by its PROXY header, about the client's side
+	arrived bool          // counted in all, but for no client yet
 	refused *topics.Error // what its client is told, before it is closed
 
 	unserved *topics.Error // by [Config.Admit]

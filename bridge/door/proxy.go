@@ -45,8 +45,13 @@ func (d *Door) trusts(a netip.Addr) bool {
 // address in it. An error is for the log: the connection is to be closed.
 func (d *Door) introduce(c *conn) error {
 	begin, err := c.startsLike(proxyLine, proxyBinary)
-	if begin == "" || err != nil {
-		return nil // whoever reads on finds the error
+	switch {
+	case err != nil:
+		return nil // whoever reads on finds it
+	case begin == "" && c.proxied:
+		return d.unannounced(c)
+	case begin == "":
+		return nil
 	}
 	via := addrOf(c.RemoteAddr())
 	if !d.trusts(via) {
@@ -64,6 +69,11 @@ func (d *Door) introduce(c *conn) error {
 	if a := client.Addr(); a.IsValid() && (!a.IsLoopback() || via.IsLoopback()) { // loopback of another machine is the proxy
 		c.peeker.remote = net.TCPAddrFromAddrPort(client)
 	}
+	return d.known(c)
+}
+
+// known counts c for its client, whose address c has by now.
+func (d *Door) known(c *conn) error {
 	if !d.recount(c, addrOf(c.RemoteAddr())) {
 		return errFull
 	}
@@ -71,6 +81,18 @@ func (d *Door) introduce(c *conn) error {
 	if c.refused, ban = d.arrive(c); ban {
 		return errBanned
 	}
+	return nil
+}
+
+// unannounced counts a connection from a trusted address that begins with no header.
+// One of MQTT is of somebody there. In HTTP each request says whose it is.
+func (d *Door) unannounced(c *conn) error {
+	first, err := c.first()
+	if err == nil && first == mqttConnect {
+		return d.known(c)
+	}
+	c.refused, _ = d.arrive(c) // in all, since it is nobody's yet
+	c.arrived = true
 	return nil
 }
 
