@@ -231,6 +231,21 @@ func TestPresencesAreAmplifiedByTheMembersOfTheRoomAndBoundedByTheBudgets(t *tes
 
 func two(a, b error) []error { return []error{a, b} }
 
+func TestJoiningARoomAgainCountsAsAJoin(t *testing.T) {
+	threat.Row(t, 17, 0)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{Joins: 10, Rate: -1})
+		start := time.Now()
+		p := b.open(t, peerOf("p", "garage")).join("garage")
+		for range 19 {
+			p.join("garage")
+		}
+		if took := time.Since(start); took < 900*time.Millisecond || took > 1100*time.Millisecond {
+			t.Errorf("joining twenty times took %v, want a second", took)
+		}
+	})
+}
+
 func TestFloodingMQTTClientIsCutWithItsReason(t *testing.T) {
 	for what, topic := range map[string]string{
 		"a room":            "rtc/v1/garage/all/flood",

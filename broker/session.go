@@ -249,25 +249,29 @@ func (s *Session) isClosed() bool {
 
 // carries reports whether the session has joined that room.
 func (s *Session) carries(room string) bool {
+	return s.has(room, func(in *member) bool { return in.peer != nil })
+}
+
+// has asks about what the session has in that room, if it has anything there.
+func (s *Session) has(room string, is func(*member) bool) bool {
 	r := s.broker.enter(room, false)
 	if r == nil {
 		return false
 	}
 	defer r.leave()
 	in := r.members[s]
-	return in != nil && in.peer != nil
+	return in != nil && is(in)
 }
 
 // spendJoin takes a join from the budget, unless the session has something in that
-// room already. One that left, and subscribes to its inbox anew, joins again.
+// room already. One that left, and subscribes to its inbox anew, joins again; so does
+// a door that subscribes to it again: its client is told all of the room again.
 func (s *Session) spendJoin(f topics.Filter) *topics.Error {
-	if r := s.broker.enter(f.Room(), false); r != nil {
-		in := r.members[s]
-		again := in != nil && in.left && in.peer == nil && f.Inbox() == s.peer
-		r.leave()
-		if in != nil && !again {
-			return nil
-		}
+	joins := func(in *member) bool {
+		return f.Inbox() == s.peer && (in.left && in.peer == nil || in.greeted && s.via != viaMQTT)
+	}
+	if s.has(f.Room(), func(in *member) bool { return !joins(in) }) {
+		return nil
 	}
 	return s.spend(s.joins, "joins")
 }
