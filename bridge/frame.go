@@ -342,7 +342,8 @@ func okFrame(id []byte) []byte {
 	return append(append([]byte(`{"type":"ok","id":`), id...), '}')
 }
 
-func pongFrame() []byte { return []byte(`{"type":"pong"}`) }
+// pong is never changed, so that those a client is told share their text.
+var pong = []byte(`{"type":"pong"}`)
 
 // joinedHead is the beginning of a frame that answers a join.
 func joinedHead(size int, id []byte, room, peer string) []byte {

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -8,8 +9,8 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
-// maxTold is how many bytes of frames a client that has a connection may have been
-// told and not be known to have, but for the last frame. More is refused, as by a
+// maxTold is how much memory the frames may take that a client which has a connection
+// was told and is not known to have, but for the last frame. More is refused, as by a
 // queue that is full: a socket takes megabytes that its client never reads.
 const maxTold = 2 << 20
 
@@ -19,8 +20,8 @@ type history struct {
 	last   uint64 // number of the newest frame
 	taken  uint64 // number of the newest one that the client has most likely got
 	frames []Frame
-	size   int
-	all    *atomic.Int64     // counts the bytes of all histories; nil: nobody counts
+	size   int               // memory of frames
+	all    *atomic.Int64     // counts the memory of all histories; nil: nobody counts
 	given  map[string]uint64 // by room: number of the newest frame when its messages were given back
 }
 
@@ -36,8 +37,12 @@ func (h *history) full() bool {
 func (h *history) add(frame Frame) {
 	h.last++
 	h.frames = append(h.frames, frame)
-	h.grow(frame.Len())
+	h.grow(cost(frame))
 }
+
+// cost is the memory that a frame takes, a short one too: its text, and that of two
+// slices and a time.
+func cost(frame Frame) int { return frame.Len() + 72 }
 
 func (h *history) grow(n int) {
 	h.size += n
@@ -55,7 +60,7 @@ func (h *history) seen(n uint64) {
 
 func (h *history) forget(n int) {
 	for _, f := range h.frames[:n] {
-		h.grow(-f.Len())
+		h.grow(-cost(f))
 	}
 	clear(h.frames[:n])
 	if h.frames = h.frames[n:]; len(h.frames) == 0 {
@@ -84,10 +89,10 @@ func (h *history) giveBack(room, me string) []topics.Delivery {
 	var all []topics.Delivery
 	first := h.last - uint64(len(h.frames))
 	for i, frame := range h.frames {
-		if first+uint64(i) < max(h.given[room], h.taken) {
+		if first+uint64(i) < max(h.given[room], h.taken) || !saysRoom(frame.Head, room) {
 			continue
 		}
-		if d, ok := said(frame.Text()); ok && d.Room == room {
+		if d, ok := said(frame.Text()); ok {
 			d.Dst, d.Handed, d.Until = me, true, frame.until
 			all = append(all, d)
 		}
@@ -101,14 +106,21 @@ func (h *history) giveBack(room, me string) []topics.Delivery {
 	return all
 }
 
+// saysRoom reports whether a frame begins with that room, as those do that [said]
+// reads back: so not all of what a client was told is read for each room it was in.
+func saysRoom(head []byte, room string) bool {
+	rest, ok := bytes.CutPrefix(head[inside(head):], []byte(`"room":"`))
+	return ok && len(rest) > len(room) && string(rest[:len(room)]) == room && rest[len(room)] == '"'
+}
+
 // blank puts "pong" in the place of what was said of a room, but for errors: a client
 // that is in the room no more does not get it again, and the numbers of the other
 // frames stay.
 func (h *history) blank(room string) {
 	for i, frame := range h.frames {
 		if in, failed := about(frame.Text()); in == room && !failed {
-			h.frames[i] = inOne(pongFrame())
-			h.grow(h.frames[i].Len() - frame.Len())
+			h.frames[i] = inOne(pong)
+			h.grow(cost(h.frames[i]) - cost(frame))
 		}
 	}
 }

@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -28,7 +30,7 @@ func TestHistoryGivesTheFramesSinceANumberOrSaysThatItCannot(t *testing.T) {
 			t.Errorf("since %d: %s", n, texts(frames))
 		}
 	}
-	if h.size != 3 {
+	if h.size != 3*cost(inOne([]byte("x"))) {
 		t.Errorf("%d bytes are remembered", h.size)
 	}
 }
@@ -95,12 +97,45 @@ func TestHistoriesCountWhatClientsHaveNotGot(t *testing.T) {
 		one.add(inOne(make([]byte, 100)))
 		other.add(inOne(make([]byte, 10)))
 	}
-	if n := all.Load(); n != 330 {
+	hundred, ten := int64(cost(inOne(make([]byte, 100)))), int64(cost(inOne(make([]byte, 10))))
+	if n := all.Load(); n != 3*(hundred+ten) {
 		t.Errorf("%d bytes are on their way", n)
 	}
 	one.seen(2)
 	other.forget(len(other.frames))
-	if n := all.Load(); n != 100 {
+	if n := all.Load(); n != hundred {
 		t.Errorf("%d bytes are on their way, want those of one frame", n)
+	}
+}
+
+func TestWhatIsRememberedIsBoundedByTheMemoryItTakes(t *testing.T) {
+	var h history
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for !h.full() {
+		h.add(inOne(pong))
+	}
+	h.frames = slices.Clone(h.frames) // without what the slice has in reserve
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if took := int(after.HeapAlloc - before.HeapAlloc); took > h.size {
+		t.Errorf("%d frames take %d bytes and are counted as %d", len(h.frames), took, h.size)
+	}
+	runtime.KeepAlive(h)
+}
+
+func TestGivingBackReadsNothingOfOtherRooms(t *testing.T) {
+	var h history
+	for i := range 1000 {
+		h.add(inOne(pong))
+		h.add(messageFrame(topics.Delivery{Address: topics.Address{Room: fmt.Sprint("attic", i), Kind: topics.Direct, Src: "bob"}, Payload: []byte(`{"type":"msg"}`)}))
+		h.add(inOne(errorFrame(fmt.Sprint("attic", i), nil, topics.Errorf(topics.Offline, "").Of(topics.Message{Type: "msg"}, "bob").Payload())))
+	}
+	if n := testing.AllocsPerRun(10, func() { h.giveBack("attic", "alice") }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if n := len(h.giveBack("attic7", "alice")); n != 2 {
+		t.Errorf("%d messages of a room were given back, want 2", n)
 	}
 }

@@ -266,7 +266,7 @@ func (s *Session) handle(ctx context.Context, f *frame) error {
 		}
 		return err
 	case typePing:
-		s.send(pongFrame())
+		s.send(pong)
 		return nil
 	}
 	if s.stay == nil {
