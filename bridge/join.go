@@ -14,12 +14,21 @@ type joining struct {
 	hello []byte
 	peers []topics.Delivery // who was there
 	late  []topics.Delivery // what happened since
-	size  int               // bytes of that
+	size  int               // of that
+	most  int               // before no more messages are taken
 }
 
-// maxLate is how many bytes of messages a join takes, all of which have to fit into
-// the queue of the connection when it is answered.
+// maxLate is how much memory the messages take that a join takes, or half the queue of
+// the connection: all of them have to fit into it when the join is answered.
 const maxLate = 512 << 10
+
+func (s *stay) newJoining() *joining {
+	j := &joining{most: maxLate}
+	if q := s.cfg.Queue / 2; q > 0 {
+		j.most = min(j.most, q)
+	}
+	return j
+}
 
 func (j *joining) take(d topics.Delivery, me string) error {
 	switch {
@@ -29,11 +38,11 @@ func (j *joining) take(d topics.Delivery, me string) error {
 		}
 	case d.Kind == topics.Direct && d.Src == topics.Server && d.Type == topics.TypeHello:
 		j.hello = d.Payload
-	case j.size > maxLate && d.Kind != topics.Presence && d.Src != topics.Server:
+	case j.size > j.most && d.Kind != topics.Presence && d.Src != topics.Server:
 		return errFull
 	default:
 		j.late = append(j.late, d)
-		j.size += len(d.Payload)
+		j.size += cost(Frame{Rest: d.Payload})
 	}
 	return nil
 }
@@ -200,13 +209,13 @@ func (s *stay) enter(name string) (again bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.find(name); r != nil {
-		r.joining = new(joining)
+		r.joining = s.newJoining()
 		return true, nil
 	}
 	if s.cfg.MaxRooms > 0 && len(s.rooms) >= s.cfg.MaxRooms {
 		return false, topics.Errorf(topics.Busy, "%d rooms are joined, a connection can be in %d", len(s.rooms), s.cfg.MaxRooms)
 	}
-	s.rooms = append(s.rooms, room{name, new(joining)})
+	s.rooms = append(s.rooms, room{name, s.newJoining()})
 	return false, nil
 }
 

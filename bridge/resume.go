@@ -129,6 +129,9 @@ func (s *Session) yield(stay *stay) bool {
 	return true
 }
 
+// resumedCost is more than the answer to who resumes takes of the queue.
+const resumedCost = 1024
+
 // attach gives the stay a connection, whose client is told what it missed.
 func (s *stay) attach(next *Session, f *frame, w wish) bool {
 	s.mu.Lock()
@@ -139,6 +142,13 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 	missed, ok := s.told.since(w.seen)
 	if r := s.find(f.room); !ok || s.over || r == nil || r.joining != nil {
 		return false
+	}
+	size := 0
+	for _, frame := range missed[:max(len(missed)-1, 0)] {
+		size += cost(frame)
+	}
+	if s.cfg.Queue > 0 && size > 0 && size+resumedCost >= s.cfg.Queue {
+		return false // which would cut it off again, and again
 	}
 	s.told.seen(w.seen)
 	s.told.taken = w.seen

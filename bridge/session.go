@@ -32,6 +32,10 @@ type Config struct {
 	// to have. Nil: nowhere.
 	Queued *atomic.Int64
 
+	// Queue is how much Out takes before anything of it is written: bytes of frames and
+	// 48 for each, beyond which goes the last one only. 0: any amount.
+	Queue int
+
 	// Renew gives the bus the newer identity, of the same name, that a client
 	// resumed its session with. Without it the older one stays.
 	Renew func(Bus, topics.Identity) error

@@ -84,7 +84,7 @@ func New(cfg Config) (*Handler, error) {
 	h := &Handler{
 		cfg: cfg, streams: make(map[*stream]struct{}), byPeer: make(map[place]*stream), replaced: make(map[string]time.Time),
 		bridge: bridge.Config{
-			Connect: cfg.Connect, Authenticate: cfg.Arrive, Queued: cfg.Queued, Renew: cfg.Renew,
+			Connect: cfg.Connect, Authenticate: cfg.Arrive, Queued: cfg.Queued, Renew: cfg.Renew, Queue: cfg.Queue,
 			Resume: -1, // the grace: section 3
 			Root:   cfg.Root, Via: "http", MaxRooms: 1, Ping: cfg.Heartbeat, Logger: cfg.Logger,
 		},

@@ -81,7 +81,7 @@ var goingAway = ending{code: topics.Unavailable.Close(), why: "the server is goi
 func New(cfg Config) (*Handler, error) {
 	cfg = cfg.withDefaults()
 	h := &Handler{cfg: cfg, conns: map[*conn]struct{}{}, bridge: bridge.Config{
-		Connect: cfg.Connect, Authenticate: cfg.Authenticate, Refresh: cfg.Refresh, Queued: cfg.Queued, Renew: cfg.Renew, Resume: cfg.Resume,
+		Connect: cfg.Connect, Authenticate: cfg.Authenticate, Refresh: cfg.Refresh, Queue: cfg.Queue, Queued: cfg.Queued, Renew: cfg.Renew, Resume: cfg.Resume,
 		Root: cfg.Root, Via: "ws", MaxRooms: cfg.MaxRooms, Ping: cfg.Ping, Logger: cfg.Logger,
 	}}
 	if err := errors.Join(h.bridge.Check(), cfg.Origins.Validate(), cfg.check()); err != nil {

@@ -3,6 +3,7 @@ package ws_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,4 +79,33 @@ func TestWhoIsToldToGoDoesNotResume(t *testing.T) {
 	back := h.dial(t)
 	back.send(fmt.Sprintf(`{"type":"join","room":"garage","peer":"alice","resume":%q,"seen":1}`, resume))
 	back.want(`"type":"joined"`, `"resumed":false`)
+}
+
+func TestWhoMissedMoreThanFitsIntoTheQueueJoinsAnew(t *testing.T) {
+	onFakeTime(t, func(c *ws.Config) { c.Queue = 40_000 }, func(t *testing.T, h *house) {
+		alice := h.dial(t)
+		alice.send(`{"type":"join","room":"garage","peer":"alice","resume":true}`)
+		resume := key(t, alice.want(`"type":"joined"`))
+		bob := h.join(t, "bob")
+		alice.want(`"peer":"bob"`)
+		alice.NetConn().Close()
+		for i := range 10 {
+			bob.send(fmt.Sprintf(`{"type":"msg","id":%d,"to":"alice","data":"%010000d"}`, i, 0))
+			bob.want(`"type":"ok"`)
+		}
+		back := h.dial(t)
+		back.send(fmt.Sprintf(`{"type":"join","id":7,"room":"garage","peer":"alice","resume":%q,"seen":2}`, resume))
+		back.want(`"type":"joined"`, `"id":7`, `"resumed":false`)
+		arrived := 0
+		for back.send(`{"type":"ping"}`); strings.Contains(back.next(), `"from":"bob"`); {
+			arrived++
+		}
+		told := 0
+		for bob.send(`{"type":"ping"}`); !strings.Contains(bob.next(), "pong"); {
+			told++
+		}
+		if told--; arrived == 0 || arrived+told != 10 { // and there was a presence
+			t.Errorf("of ten messages %d arrived and %d were told of", arrived, told)
+		}
+	})
 }
