@@ -167,19 +167,24 @@ func who(f *frame) (peer, token string, err error) {
 
 // connect authenticates the client and opens its session on the bus.
 func (s *Session) connect(ctx context.Context, peer, token string) error {
-	id, err := s.authenticate(ctx, peer, token)
-	if err != nil {
-		return err
+	if s.found == nil {
+		id, err := s.authenticate(ctx, peer, token)
+		if err != nil {
+			return err
+		}
+		s.found = &id
 	}
+	id := *s.found
 	if err := checkPeer(id, peer); err != nil {
 		return err
 	}
+	var err error
 	stay := newStay(s, id)
 	if stay.bus, err = s.cfg.Connect(id, s.cfg.Via, stay); err != nil {
 		return err
 	}
 	s.cfg.stays.add(stay)
-	s.stay, s.shown = stay, nil
+	s.stay, s.shown, s.found = stay, nil, nil
 	return nil
 }
 

@@ -45,7 +45,8 @@ func readWish(f *frame) (w wish, err error) {
 }
 
 // resume goes on with the session that the client lost the connection of. false
-// says that there is none, or that not all of it was kept: the client joins anew.
+// says that there is none, or that not all of it was kept: the client joins anew, as
+// whom it was found to be.
 func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 	peer, token, err := who(f)
 	if err != nil {
@@ -59,6 +60,7 @@ func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 	if err != nil {
 		return false, ending{err}
 	}
+	s.found = &id
 	if id.Name != old.id.Name || !old.claim() {
 		return false, nil
 	}
@@ -83,7 +85,7 @@ func (s *Session) adopt(old *stay, id topics.Identity, f *frame, w wish) (bool, 
 	if !old.attach(s, f, w) {
 		return false, nil
 	}
-	s.stay, s.shown = old, nil
+	s.stay, s.shown, s.found = old, nil, nil
 	f.id = nil // answered
 	return true, nil
 }

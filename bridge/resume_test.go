@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -314,5 +315,26 @@ func TestAStayThatIsNotResumedAfterAllIsClosed(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		h.play(t, `bob< {"type":"presence","room":"garage","peer":"alice","presence":null}`)
+	})
+}
+
+func TestWhoIsNotResumedAuthenticatesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse()
+		defer h.cfg.Close()
+		h.play(t, both+`
+			alice. cut`)
+		authenticate, times := h.cfg.Authenticate, 0
+		h.cfg.Authenticate = func(ctx context.Context, c topics.Credentials) (topics.Identity, error) {
+			times++
+			return authenticate(ctx, c)
+		}
+		h.play(t, `
+			back> {"type":"join","room":"garage","peer":"alice","resume":"KEY@alice","seen":99}
+			bob< {"type":"presence",...
+			back< {"type":"joined",..."resumed":false,...`)
+		if times != 1 {
+			t.Errorf("it authenticated %d times", times)
+		}
 	})
 }

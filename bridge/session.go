@@ -99,6 +99,7 @@ type Session struct {
 
 	turn   sync.Mutex          // Receive and Close take turns; held while the bus is called
 	shown  *topics.Credentials // until they were used
+	found  *topics.Identity    // whose they are, while the join goes on
 	stay   *stay               // nil before the first join, and when it is over or another's
 	joined bool
 	closed bool
