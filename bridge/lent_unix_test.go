@@ -4,10 +4,14 @@ package bridge_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -59,7 +63,68 @@ func TestABufferIsLentForWhatHasCome(t *testing.T) {
 	}
 }
 
+// patient is a connection that says when a read of it has found nothing, and waits.
+type patient struct {
+	net.Conn
+	waits chan struct{}
+}
+
+func (p patient) SyscallConn() (syscall.RawConn, error) {
+	raw, err := p.Conn.(syscall.Conn).SyscallConn()
+	return patientSocket{raw, p.waits}, err
+}
+
+type patientSocket struct {
+	syscall.RawConn
+	waits chan struct{}
+}
+
+func (p patientSocket) Read(try func(uintptr) bool) error {
+	return p.RawConn.Read(func(fd uintptr) bool {
+		done := try(fd)
+		if !done {
+			p.waits <- struct{}{}
+		}
+		return done
+	})
+}
+
 func TestAConnectionThatWaitsHoldsNoBuffer(t *testing.T) {
+	here, there := socketPair(t)
+	var made, gone atomic.Int64
+	buffers := &sync.Pool{New: func() any {
+		b := make([]byte, 16)
+		made.Add(1)
+		runtime.AddCleanup(&b, func(int) { gone.Add(1) }, 0)
+		return &b
+	}}
+	conn := patient{here, make(chan struct{}, 1)}
+	lent := bridge.NewLent(conn)
+	read := make(chan error, 1)
+	go func() {
+		buf, n, err := lent.Read(buffers)
+		if err == nil && string((*buf)[:n]) != "later" {
+			err = fmt.Errorf("read %q", (*buf)[:n])
+		}
+		read <- err
+	}()
+	<-conn.waits
+	for late := time.After(10 * time.Second); gone.Load() < made.Load(); {
+		runtime.GC() // a pool keeps what is in it for two of them
+		select {
+		case <-late:
+			t.Fatalf("of %d buffers %d are nobody's while the connection waits", made.Load(), gone.Load())
+		default:
+		}
+	}
+	io.WriteString(there, "later")
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+	runtime.KeepAlive(lent)
+}
+
+func TestNoBufferComesWithAnError(t *testing.T) {
 	here, _ := socketPair(t)
 	buffers := &sync.Pool{New: func() any { b := make([]byte, 16); return &b }}
 	lent := bridge.NewLent(here)
