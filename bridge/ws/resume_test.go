@@ -1,13 +1,20 @@
 package ws_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/gorilla/websocket"
+
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/bridge/bustest"
 	"github.com/beckon-rtc/beckon/bridge/ws"
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 // key is that of the session that a "joined" tells of.
@@ -70,15 +77,80 @@ func TestWhatAClientHasAnsweredAPingAfterIsNotSaidAgain(t *testing.T) {
 	})
 }
 
-func TestWhoIsToldToGoDoesNotResume(t *testing.T) {
-	h := open(t, func(c *ws.Config) { c.Resume = time.Hour })
-	alice := h.dial(t)
-	alice.send(`{"type":"join","room":"garage","peer":"alice","resume":true}`)
-	resume := key(t, alice.want(`"type":"joined"`))
-	alice.bye(1001)
-	back := h.dial(t)
-	back.send(fmt.Sprintf(`{"type":"join","room":"garage","peer":"alice","resume":%q,"seen":1}`, resume))
-	back.want(`"type":"joined"`, `"resumed":false`)
+func TestWhoIsNotToComeAgainDoesNotResume(t *testing.T) {
+	for name, c := range map[string]struct {
+		ends    func(*client)
+		resumed bool
+	}{
+		"it left":             {func(c *client) { c.bye(1001) }, false},
+		"it closed otherwise": {func(c *client) { c.bye(4000) }, true},
+		"it was cut":          {func(c *client) { c.NetConn().Close() }, true},
+		"it broke a rule": {func(c *client) {
+			if err := c.WriteMessage(websocket.BinaryMessage, nil); err != nil {
+				c.t.Error(err)
+			}
+			c.closed(4501)
+		}, false},
+		"it was replaced": {func(c *client) { c.closed(4511) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, nil, func(t *testing.T, h *house) {
+				alice := h.dial(t)
+				alice.send(`{"type":"join","room":"garage","peer":"alice","resume":true}`)
+				resume := key(t, alice.want(`"type":"joined"`))
+				if name == "it was replaced" {
+					h.join(t, "alice")
+				}
+				c.ends(alice)
+				synctest.Wait()
+				back := h.dial(t)
+				back.send(fmt.Sprintf(`{"type":"join","room":"garage","peer":"alice","resume":%q,"seen":1}`, resume))
+				back.want(`"type":"joined"`, fmt.Sprintf(`"resumed":%v`, c.resumed))
+			})
+		})
+	}
+}
+
+func TestWhoIsToldToGoHasTheGraceOnly(t *testing.T) {
+	for name, ends := range map[string]func(*client){
+		"and is cut":              func(c *client) { c.NetConn().Close() },
+		"and waits for the close": func(c *client) { c.closed(4001) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onFakeTime(t, nil, func(t *testing.T, h *house) {
+				gone := make(chan time.Time, 1)
+				bob, err := h.bus.Connect(bustest.PeerOf("bob"), "mqtt", bridge.InboxFunc(func(d topics.Delivery) error {
+					if d.Src == "alice" && len(d.Payload) == 0 {
+						gone <- time.Now()
+					}
+					return nil
+				}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer bob.Close(true)
+				if err := bob.Subscribe("rtc/v1/garage/peers/+"); err != nil {
+					t.Fatal(err)
+				}
+				alice := h.dial(t)
+				alice.send(`{"type":"join","room":"garage","peer":"alice","resume":true}`)
+				alice.want(`"type":"joined"`)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				drained := make(chan error)
+				go func() { drained <- h.Drain(ctx) }()
+				alice.want(`"type":"goaway"`)
+				ends(alice)
+				if err := <-drained; err != nil {
+					t.Error(err)
+				}
+				ended := time.Now()
+				if took := (<-gone).Sub(ended); took > 5*time.Second {
+					t.Errorf("alice was there for %v more, the grace is 5 s", took)
+				}
+			})
+		})
+	}
 }
 
 func TestWhoMissedMoreThanFitsIntoTheQueueJoinsAnew(t *testing.T) {
