@@ -228,6 +228,9 @@ func (s *Session) Peer() string {
 	return s.peer
 }
 
+// Remote is where the client is, for the log.
+func (s *Session) Remote() netip.Addr { return s.remote }
+
 // Close ends the session for good: of the client's own will, when it left, or for
 // another reason, after which its peers have the grace. The first call of Close and
 // Lost decides. Nothing goes to Out after it returned. It may be called at any time

@@ -96,7 +96,7 @@ func (c *conn) cleanUp() {
 	c.mu.Unlock()
 	c.h.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "websocket ended",
 		slog.Uint64("conn", c.n), slog.String("peer", c.session.Peer()), slog.Int("code", end.code),
-		slog.String("why", end.why), slog.Duration("after", time.Since(c.since).Round(time.Millisecond)))
+		slog.String("why", end.why), slog.Duration("after", time.Since(c.since).Round(time.Millisecond)), slog.String("remote", c.session.Remote().String()))
 }
 
 // read hands frames to the session until there are no more.

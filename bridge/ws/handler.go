@@ -163,6 +163,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := h.cfg.Origins.Check(r); err != nil {
 		e := topics.AsError(err)
+		h.cfg.Logger.Info("websocket refused", "remote", r.RemoteAddr, "why", e.Message)
 		http.Error(w, e.Message, e.Code.HTTP())
 		return
 	}
@@ -170,6 +171,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.cfg.Hold != nil {
 		var err error
 		if admit, err = h.cfg.Hold(r); err != nil {
+			h.cfg.Logger.Debug("websocket refused", "remote", r.RemoteAddr, "why", err) // a flood of them is warned of elsewhere
 			bridge.Refuse(w, r, h.cfg.Logger, err)
 			return
 		}

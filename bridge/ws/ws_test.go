@@ -285,6 +285,27 @@ func TestTheLogTellsOfJoinAndEndAndNothingSecret(t *testing.T) {
 	}
 }
 
+func TestTheLogTellsWhoseConnectionWasRefused(t *testing.T) {
+	h := open(t, func(c *ws.Config) {
+		c.Hold = func(r *http.Request) (func(), bool) { return func() {}, r.URL.Query().Get("full") == "" }
+	})
+	c := h.dial(t)
+	c.send(`{"type":"join","room":"garage","peer":"alice","token":"wrong"}`)
+	c.closed(4510)
+	h.refused(t, 403, http.Header{"Origin": {"https://elsewhere.example"}})
+	h.url += "/?full=1"
+	h.refused(t, 503, nil)
+	if err := h.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	log := h.log.String()
+	for _, part := range []string{`msg="websocket ended" conn=1 peer="" code=4510`, "remote=127.0.0.1\n", `level=INFO msg="websocket refused" remote=127.0.0.1:`, `level=DEBUG msg="websocket refused" remote=127.0.0.1:`} {
+		if !strings.Contains(log, part) {
+			t.Errorf("the log has no %s:\n%s", part, log)
+		}
+	}
+}
+
 func TestAConfigTellsAllThatIsWrong(t *testing.T) {
 	_, err := ws.New(ws.Config{Root: "a b", Write: -1, Ping: -1, Origins: bridge.Origins{Allowed: []string{"nonsense"}}})
 	for _, part := range []string{"Connect", "Authenticate", "root", "Write", "Ping", "nonsense"} {
