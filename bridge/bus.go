@@ -30,6 +30,9 @@ type Bus interface {
 	// Identity is who the client is, and what it may do by now.
 	Identity() topics.Identity
 
+	// Conn is what the bus calls the session in its log, such as "w7".
+	Conn() string
+
 	// Close ends the session. When the client left of its own will its peers go
 	// at once; otherwise its connection was lost and the grace begins. It is
 	// idempotent, and nothing arrives in the inbox after it returned.

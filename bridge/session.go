@@ -72,7 +72,6 @@ var ErrEnding = errors.New("the connection is ending")
 // Client is the other side of a session, as its door knows it.
 type Client struct {
 	Credentials topics.Credentials // shown when it came; a token in its first join goes before
-	Conn        uint64             // the connection's number, for the log
 
 	// Out takes a frame, for good. It must neither block nor call the session
 	// or the bus. An error means that it has no room for more, [ErrEnding] that the
@@ -92,7 +91,6 @@ type Session struct {
 	out  func(Frame) error
 	end  func(*topics.Error)
 	once sync.Once // of end
-	conn uint64
 
 	remote       netip.Addr          // where the client is
 	certificates []*x509.Certificate // it showed
@@ -104,13 +102,14 @@ type Session struct {
 	joined bool
 	closed bool
 	early  uint64 // frames that went out before there was a stay
-	peer   string // for the log
+	peer   string // for the log, as is
+	conn   string // what the bus calls its stay, which others had or will have
 }
 
 // NewSession returns the session of a client that just came. The config must
 // have been checked.
 func NewSession(cfg *Config, c Client) *Session {
-	return &Session{cfg: cfg, out: c.Out, end: c.End, conn: c.Conn, shown: &c.Credentials,
+	return &Session{cfg: cfg, out: c.Out, end: c.End, shown: &c.Credentials,
 		remote: c.Credentials.Remote, certificates: c.Credentials.TLS}
 }
 
@@ -228,6 +227,13 @@ func (s *Session) Peer() string {
 	return s.peer
 }
 
+// Conn is what the log calls the client's time on the bus, "" before it has one.
+func (s *Session) Conn() string {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	return s.conn
+}
+
 // Remote is where the client is, for the log.
 func (s *Session) Remote() netip.Addr { return s.remote }
 
@@ -269,7 +275,7 @@ func (s *Session) handle(ctx context.Context, f *frame) error {
 	case typeJoin:
 		err := s.join(ctx, f)
 		if s.stay != nil {
-			s.peer = s.stay.id.Name
+			s.peer, s.conn = s.stay.id.Name, s.stay.bus.Conn()
 			s.joined = s.joined || err == nil
 		}
 		return err

@@ -262,9 +262,6 @@ func (s *stay) forget(name string) {
 }
 
 func (s *stay) log(level slog.Level, what, room string, more ...any) {
-	about := []any{"peer", s.id.Name, "room", room}
-	if s.by != nil {
-		about = append([]any{"conn", s.by.conn}, about...)
-	}
+	about := []any{"conn", s.bus.Conn(), "peer", s.id.Name, "room", room}
 	s.cfg.Logger.Log(context.Background(), level, what, append(about, more...)...)
 }

@@ -22,6 +22,9 @@ func (s *Session) may() topics.Identity {
 // Identity is who the session is, and what it may do now.
 func (s *Session) Identity() topics.Identity { return s.may() }
 
+// Conn is what the log calls the session.
+func (s *Session) Conn() string { return s.name }
+
 // Renew gives the session newer credentials of the same name. Where they grant
 // less, it loses the rooms and subscriptions that they do not grant.
 func (s *Session) Renew(id topics.Identity) error {

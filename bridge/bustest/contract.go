@@ -71,6 +71,7 @@ var contract = []struct {
 	{"WhoClosedOfItsOwnWillIsGoneAtOnce", left},
 	{"OpenSessionsEndWithBye", byes},
 	{"CloseIsIdempotentAndFinal", closed},
+	{"EachSessionHasANameInTheLog", names},
 	{"SessionsComeAndGoAtOnce", crowd},
 	{"WhoHasNoTimeToResumeIsToldOfTheEndAtOnce", notResumable},
 }
@@ -595,6 +596,13 @@ func closed(t *testing.T, bus bridge.Connect) {
 }
 
 // crowd is for the race detector, and finds deadlocks.
+func names(t *testing.T, bus bridge.Connect) {
+	one, other := connect(t, bus, PeerOf("alice")).Conn(), connect(t, bus, PeerOf("alice")).Conn()
+	if one == "" || one == other {
+		t.Errorf("two sessions are %q and %q", one, other)
+	}
+}
+
 func crowd(t *testing.T, bus bridge.Connect) {
 	var all sync.WaitGroup
 	for i := range 16 {

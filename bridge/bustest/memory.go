@@ -1,6 +1,7 @@
 package bustest
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type Memory struct {
 	mu       sync.Mutex
 	rooms    map[string]map[string]*peer
 	sessions []*session
+	count    int // of sessions so far
 }
 
 // peer is someone known in a room.
@@ -43,6 +45,7 @@ type session struct {
 	m       *Memory
 	id      topics.Identity
 	via     string
+	name    string
 	inbox   bridge.Inbox
 	filters []string
 	parsed  []topics.Filter
@@ -61,6 +64,8 @@ func (m *Memory) Connect(id topics.Identity, via string, inbox bridge.Inbox) (br
 	defer m.mu.Unlock()
 	s := &session{m: m, id: id, via: via, inbox: inbox}
 	m.sessions = append(m.sessions, s)
+	m.count++
+	s.name = fmt.Sprintf("%.1s%d", via, m.count)
 	return s, nil
 }
 
@@ -80,6 +85,9 @@ func (m *Memory) max() int {
 
 // Identity is what it was connected as: nothing is granted later.
 func (s *session) Identity() topics.Identity { return s.id }
+
+// Conn is "w1" of the first session of the door "ws".
+func (s *session) Conn() string { return s.name }
 
 func (s *session) Publish(a topics.Address, payload []byte) error {
 	s.m.mu.Lock()

@@ -61,7 +61,6 @@ type Handler struct {
 	bridge bridge.Config
 	mux    *http.ServeMux
 	budget *bridge.Budget  // of requests
-	number atomic.Uint64   // of the newest stream
 	life   context.Context // ends with the handler
 	kill   context.CancelFunc
 

@@ -22,7 +22,6 @@ const chunk = 16 << 10
 // stream is an event stream. The goroutine of its request runs it.
 type stream struct {
 	h       *Handler
-	n       uint64 // for the log
 	place   place
 	session *bridge.Session
 	queue   queue
@@ -43,7 +42,7 @@ type stream struct {
 // events opens a stream, and returns when it has ended.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request) error {
 	s := &stream{
-		h: h, n: h.number.Add(1), place: place{r.PathValue("room"), r.PathValue("me")}, w: w, to: http.NewResponseController(w),
+		h: h, place: place{r.PathValue("room"), r.PathValue("me")}, w: w, to: http.NewResponseController(w),
 		queue:  queue{limit: h.cfg.Queue, more: make(chan struct{}, 1)},
 		goaway: make(chan time.Duration, 1),
 	}
@@ -60,7 +59,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) error {
 	defer h.leave(s)
 	began := time.Now()
 	s.run(r.Context())
-	h.cfg.Logger.Info("event stream ended", "conn", s.n, "peer", s.place.peer, "room", s.place.room,
+	h.cfg.Logger.Info("event stream ended", "conn", s.session.Conn(), "peer", s.place.peer, "room", s.place.room,
 		"why", s.reason(), "after", time.Since(began).Round(time.Millisecond))
 	return nil
 }
@@ -89,7 +88,7 @@ func (s *stream) join(r *http.Request) error {
 	}
 	defer admit()
 	shown := bridge.Credentials(r)
-	s.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: s.n, Out: s.out, End: s.end})
+	s.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Out: s.out, End: s.end})
 	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Auth)
 	defer cancel()
 	if err := s.session.Join(ctx, joinFrame(s.place.room, s.place.peer, presence, last)); err != nil {

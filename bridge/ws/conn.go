@@ -40,7 +40,6 @@ type conn struct {
 	authenticated func() // frees the place among those who are not
 
 	h       *Handler
-	n       uint64 // for the log
 	ws      *websocket.Conn
 	wire    *wire
 	session *bridge.Session
@@ -63,11 +62,11 @@ type conn struct {
 }
 
 func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentials, authenticated func()) *conn {
-	c := &conn{h: h, n: h.number.Add(1), ws: ws, wire: wire, done: make(chan struct{}), since: time.Now(), authenticated: authenticated}
+	c := &conn{h: h, ws: ws, wire: wire, done: make(chan struct{}), since: time.Now(), authenticated: authenticated}
 	c.writer = c.turn
 	c.pace = bridge.NewPace(h.cfg.Frames)
 	c.queue.limit = h.cfg.Queue
-	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Conn: c.n, Out: c.out, End: c.over})
+	c.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Out: c.out, End: c.over})
 	ws.SetPingHandler(c.pinged)
 	ws.SetPongHandler(c.ponged)
 	ws.SetCloseHandler(func(int, string) error { return nil }) // read answers
@@ -95,7 +94,7 @@ func (c *conn) cleanUp() {
 	end := *c.end
 	c.mu.Unlock()
 	c.h.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "websocket ended",
-		slog.Uint64("conn", c.n), slog.String("peer", c.session.Peer()), slog.Int("code", end.code),
+		slog.String("conn", c.session.Conn()), slog.String("peer", c.session.Peer()), slog.Int("code", end.code),
 		slog.String("why", end.why), slog.Duration("after", time.Since(c.since).Round(time.Millisecond)), slog.String("remote", c.session.Remote().String()))
 }
 

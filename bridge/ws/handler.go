@@ -62,7 +62,6 @@ type Handler struct {
 	cfg      Config
 	bridge   bridge.Config
 	upgrader websocket.Upgrader
-	number   atomic.Uint64   // of the newest connection
 	life     context.Context // ends with the handler
 	kill     context.CancelFunc
 	frames   sync.Pool // of *incoming, for frames being read

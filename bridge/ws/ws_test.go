@@ -278,7 +278,7 @@ func TestTheLogTellsOfJoinAndEndAndNothingSecret(t *testing.T) {
 	if strings.Contains(log, "hunter2") || strings.Count(log, "\n") != 2 {
 		t.Errorf("the log is\n%s", log)
 	}
-	for _, part := range []string{"msg=joined conn=1 peer=alice room=garage", "code=1000", `why="the client closed"`} {
+	for _, part := range []string{"msg=joined conn=w1 peer=alice room=garage", "code=1000", `why="the client closed"`} {
 		if !strings.Contains(log, part) {
 			t.Errorf("the log has no %s:\n%s", part, log)
 		}
@@ -299,7 +299,7 @@ func TestTheLogTellsWhoseConnectionWasRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := h.log.String()
-	for _, part := range []string{`msg="websocket ended" conn=1 peer="" code=4510`, "remote=127.0.0.1\n", `level=INFO msg="websocket refused" remote=127.0.0.1:`, `level=DEBUG msg="websocket refused" remote=127.0.0.1:`} {
+	for _, part := range []string{`msg="websocket ended" conn="" peer="" code=4510`, "remote=127.0.0.1\n", `level=INFO msg="websocket refused" remote=127.0.0.1:`, `level=DEBUG msg="websocket refused" remote=127.0.0.1:`} {
 		if !strings.Contains(log, part) {
 			t.Errorf("the log has no %s:\n%s", part, log)
 		}

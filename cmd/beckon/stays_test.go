@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -343,5 +344,19 @@ func TestAnErrorThatDoesNotFitIsToldToTheNextConnection(t *testing.T) {
 				l.join("alice", "garage").hear(`"code":480`)
 			})
 		})
+	}
+}
+
+func TestAConnectionHasOneNameInTheLog(t *testing.T) {
+	s := startSite(t)
+	s.caller(t, mqtt3TCP, "cam1", "garage")
+	s.caller(t, jsonWS, "alice", "garage").leave()
+	line := regexp.MustCompile(`msg="websocket ended" conn=(\S+) peer=alice`)
+	eventually(t, "the end of the connection in the log", func() bool { return line.MatchString(s.Log.String()) })
+	conn := line.FindStringSubmatch(s.Log.String())[1]
+	for _, what := range []string{"level=INFO msg=joined room=garage peer=alice conn=" + conn + " ", "level=DEBUG msg=joined conn=" + conn + " "} {
+		if !strings.Contains(s.Log.String(), what) {
+			t.Errorf("the log has no %s:\n%s", what, s.Log.String())
+		}
 	}
 }
