@@ -27,7 +27,7 @@ func Body(ctx context.Context, w http.ResponseWriter, r *http.Request, kind stri
 		} else {
 			header.Set("Accept-Post", kind)
 		}
-		return nil, Refused(http.StatusUnsupportedMediaType, "the body is of Content-Type %s, it takes %s", shown(says), kind)
+		return nil, Refused(http.StatusUnsupportedMediaType, "the body is of Content-Type %s, it takes %s", Excerpt(says), kind)
 	}
 	until := time.Now().Add(bodyWithin)
 	if end, ok := ctx.Deadline(); ok && end.Before(until) {

@@ -34,7 +34,7 @@ type frame struct {
 	token    []byte
 	presence []byte
 	resume   []byte
-	got      []byte // "seen"
+	seen     []byte
 
 	routing  [3]topics.Member // to be cut: id, room and to, in the frame's order
 	routings int
@@ -75,8 +75,8 @@ func readFrame(text []byte) (frame, error) {
 
 type frameReader struct {
 	frame
-	seen, twice member
-	wrong       error // the first mistake
+	once, twice member // given so often
+	wrong       error  // the first mistake
 }
 
 func (r *frameReader) note(err error) {
@@ -85,18 +85,18 @@ func (r *frameReader) note(err error) {
 	}
 }
 
-func (r *frameReader) see(m member) {
-	r.twice |= r.seen & m
-	r.seen |= m
+func (r *frameReader) given(m member) {
+	r.twice |= r.once & m
+	r.once |= m
 }
 
 func (r *frameReader) member(m topics.Member) {
 	switch string(m.Name) {
 	case "type":
-		r.see(memberType)
+		r.given(memberType)
 		r.kind = kindOf(m)
 	case "id":
-		r.see(memberID)
+		r.given(memberID)
 		r.cut(m)
 		if validID(m) {
 			r.id = m.Value
@@ -104,10 +104,10 @@ func (r *frameReader) member(m topics.Member) {
 		}
 		r.note(topics.Errorf(topics.BadRequest, `"id" must be a number or a text of at most %d characters`, maxID))
 	case "room":
-		r.see(memberRoom)
+		r.given(memberRoom)
 		r.room = r.name("room", m)
 	case "to":
-		r.see(memberTo)
+		r.given(memberTo)
 		r.direct = true
 		r.to = r.name("peer", m)
 	case "from", "all":
@@ -115,20 +115,20 @@ func (r *frameReader) member(m topics.Member) {
 	case "session":
 		r.session = m
 	case "peer":
-		r.see(memberPeer)
+		r.given(memberPeer)
 		r.peer = m.Value
 	case "token":
-		r.see(memberToken)
+		r.given(memberToken)
 		r.token = m.Value
 	case "presence":
-		r.see(memberPresence)
+		r.given(memberPresence)
 		r.presence = m.Value
 	case "resume":
-		r.see(memberResume)
+		r.given(memberResume)
 		r.resume = m.Value
 	case "seen":
-		r.see(memberSeen)
-		r.got = m.Value
+		r.given(memberSeen)
+		r.seen = m.Value
 	}
 }
 

@@ -25,7 +25,7 @@ func (o Origins) Validate() error {
 	var wrong []error
 	for _, a := range o.Allowed {
 		if _, err := parseOrigin(a); err != nil {
-			wrong = append(wrong, fmt.Errorf("origin %s: %w", shown(a), err))
+			wrong = append(wrong, fmt.Errorf("origin %s: %w", Excerpt(a), err))
 		}
 	}
 	return errors.Join(wrong...)
@@ -38,7 +38,7 @@ func (o Origins) Validate() error {
 // was made to point to this machine (DNS rebinding) is of the same origin.
 func (o Origins) Check(r *http.Request) error {
 	if host, _ := splitHost(r.Host); o.Dev && !loopback(host) {
-		return topics.Errorf(topics.Forbidden, "host %s is not loopback: with --dev the server is there for localhost only", shown(r.Host))
+		return topics.Errorf(topics.Forbidden, "host %s is not loopback: with --dev the server is there for localhost only", Excerpt(r.Host))
 	}
 	header := r.Header.Values("Origin")
 	if len(header) == 0 {
@@ -49,7 +49,7 @@ func (o Origins) Check(r *http.Request) error {
 	}
 	from, err := parseOrigin(header[0])
 	if err != nil {
-		return topics.Errorf(topics.Forbidden, "origin %s is not allowed: %v", shown(header[0]), err)
+		return topics.Errorf(topics.Forbidden, "origin %s is not allowed: %v", Excerpt(header[0]), err)
 	}
 	// A page that came without TLS could be anybody's; where TLS ends here it is not
 	// the server's own.
@@ -153,13 +153,4 @@ func splitHost(hostport string) (host, port string) {
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
-}
-
-// shown is foreign text in an error: escaped, and cut.
-func shown(s string) string {
-	const most = 120
-	if len(s) > most {
-		return fmt.Sprintf("%+q...", s[:most])
-	}
-	return fmt.Sprintf("%+q", s)
 }

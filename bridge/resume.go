@@ -35,9 +35,9 @@ func readWish(f *frame) (w wish, err error) {
 		}
 		w.long = true
 	}
-	if f.got != nil {
+	if f.seen != nil {
 		w.said = true
-		if w.seen, err = strconv.ParseUint(string(f.got), 10, 63); err != nil {
+		if w.seen, err = strconv.ParseUint(string(f.seen), 10, 63); err != nil {
 			return w, topics.Errorf(topics.BadRequest, `"seen" must be a number: how many frames came`)
 		}
 	}

@@ -128,7 +128,7 @@ func (s *Session) Receive(ctx context.Context, text []byte) {
 	}
 	s.answer(&f, err)
 	if hopeless, ok := errors.AsType[ending](err); ok {
-		s.closed = true // it has no stay
+		s.closed = true // a stay that it has all the same ends when the door closes it
 		s.stop(topics.AsError(hopeless))
 	}
 }

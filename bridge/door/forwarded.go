@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/beckon-rtc/beckon/bridge"
 )
 
 // hop is what a proxy says of whom it had a request from.
@@ -141,7 +143,7 @@ func scheme(s string) (encryption, error) {
 	case "http", "ws":
 		return inClear, nil
 	}
-	return unsaid, fmt.Errorf("%s is neither http nor https", excerpt(s))
+	return unsaid, fmt.Errorf("%s is neither http nor https", bridge.Excerpt(s))
 }
 
 // node reads an address as proxies write it: 192.0.2.1, 192.0.2.1:80,
@@ -161,7 +163,7 @@ func node(s string) (netip.AddrPort, error) {
 	}
 	a := at.Addr().Unmap()
 	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
-		return netip.AddrPort{}, fmt.Errorf("%s is not the address of a client", excerpt(s))
+		return netip.AddrPort{}, fmt.Errorf("%s is not the address of a client", bridge.Excerpt(s))
 	}
 	return netip.AddrPortFrom(a, at.Port()), nil
 }
@@ -177,7 +179,7 @@ func forwarded(s string) ([]hop, error) {
 			return nil, err
 		}
 		if strings.Contains(seen, " "+name+" ") {
-			return nil, fmt.Errorf("%s is given twice", excerpt(name))
+			return nil, fmt.Errorf("%s is given twice", bridge.Excerpt(name))
 		}
 		seen += " " + name + " "
 		here := &hops[len(hops)-1]
@@ -208,7 +210,7 @@ func forNode(s string) (netip.AddrPort, error) {
 		s = host
 	}
 	if strings.Count(s, ":") > 1 && !strings.HasPrefix(s, "[") {
-		return netip.AddrPort{}, fmt.Errorf("%s has no brackets", excerpt(s))
+		return netip.AddrPort{}, fmt.Errorf("%s has no brackets", bridge.Excerpt(s))
 	}
 	return node(s)
 }
@@ -219,19 +221,19 @@ func parameter(s string) (name, value, after string, err error) {
 	s = strings.TrimLeft(s, " \t")
 	name, s = token(s)
 	if name == "" || s == "" || s[0] != '=' {
-		return "", "", "", fmt.Errorf("%s, where it takes name=value", excerpt(name+s))
+		return "", "", "", fmt.Errorf("%s, where it takes name=value", bridge.Excerpt(name+s))
 	}
 	if s = s[1:]; strings.HasPrefix(s, `"`) {
 		value, s, err = quoted(s)
 	} else if value, s = token(s); value == "" {
-		err = fmt.Errorf("%s has no value", excerpt(name))
+		err = fmt.Errorf("%s has no value", bridge.Excerpt(name))
 	}
 	if err != nil {
 		return "", "", "", err
 	}
 	s = strings.TrimLeft(s, " \t")
 	if s != "" && s[0] != ',' && s[0] != ';' {
-		return "", "", "", fmt.Errorf("%s after a value", excerpt(s))
+		return "", "", "", fmt.Errorf("%s after a value", bridge.Excerpt(s))
 	}
 	return strings.ToLower(name), value, s, nil
 }
@@ -263,13 +265,4 @@ func quoted(s string) (value, after string, err error) {
 		}
 	}
 	return "", "", errors.New("a quote is not closed")
-}
-
-// excerpt is foreign text in an error: escaped, and cut.
-func excerpt(s string) string {
-	const most = 60
-	if len(s) > most {
-		return fmt.Sprintf("%+q...", s[:most])
-	}
-	return fmt.Sprintf("%+q", s)
 }

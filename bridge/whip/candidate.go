@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -68,7 +69,7 @@ func (c candidate) section(d description) int {
 // checkCandidate checks what stands behind a=candidate: (RFC 8839, 5.1).
 func checkCandidate(text string) error {
 	if fields := strings.Fields(text); len(fields) < 8 || fields[6] != "typ" {
-		return topics.Errorf(topics.BadRequest, "%s is no candidate of ICE: it takes foundation, component, transport, priority, address, port, typ and type", shown(text))
+		return topics.Errorf(topics.BadRequest, "%s is no candidate of ICE: it takes foundation, component, transport, priority, address, port, typ and type", bridge.Excerpt(text))
 	}
 	return nil
 }

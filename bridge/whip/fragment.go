@@ -3,6 +3,7 @@ package whip
 import (
 	"strings"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -71,10 +72,10 @@ func parseFragment(text string) (fragment, error) {
 // say the same: media are bundled.
 func agree(name, before, value string) (string, error) {
 	if value == "" || strings.ContainsAny(value, " \t") || len(value) > 256 { // RFC 8839, 5.4
-		return before, topics.Errorf(topics.BadRequest, "%s: with %s is none", name, shown(value))
+		return before, topics.Errorf(topics.BadRequest, "%s: with %s is none", name, bridge.Excerpt(value))
 	}
 	if before != "" && before != value {
-		return before, topics.Errorf(topics.BadRequest, "the fragment has two values of %s, %s and %s", name, shown(before), shown(value))
+		return before, topics.Errorf(topics.BadRequest, "the fragment has two values of %s, %s and %s", name, bridge.Excerpt(before), bridge.Excerpt(value))
 	}
 	return value, nil
 }
@@ -83,7 +84,7 @@ func agree(name, before, value string) (string, error) {
 func (f fragment) check(offer description) error {
 	for _, p := range f.parts {
 		if p.mid != "" && offer.section(p.mid) < 0 {
-			return unprocessable("the offer has no m-section with a=mid:%s", shown(p.mid))
+			return unprocessable("the offer has no m-section with a=mid:%s", bridge.Excerpt(p.mid))
 		}
 		if p.mid == "" && p.index >= len(offer.media) {
 			return unprocessable("the fragment has more m-sections than the offer, which has %d, and this one says no a=mid", len(offer.media))

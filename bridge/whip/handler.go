@@ -133,7 +133,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 // notAllowed is for the methods that a path does not have.
 func notAllowed(w http.ResponseWriter, r *http.Request, allow, what string) error {
 	w.Header().Set("Allow", allow)
-	return bridge.Refused(http.StatusMethodNotAllowed, "%s is not for %s, it takes %s", shown(r.Method), what, allow)
+	return bridge.Refused(http.StatusMethodNotAllowed, "%s is not for %s, it takes %s", bridge.Excerpt(r.Method), what, allow)
 }
 
 // unprocessable is for what is well-formed, but cannot be used (422).

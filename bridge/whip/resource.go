@@ -91,7 +91,7 @@ func (h *Handler) patch(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case f.pwd == "":
-		return unprocessable("the ice-ufrag %s is not that of the offer, and to restart ICE it takes an a=ice-pwd, too", shown(f.ufrag))
+		return unprocessable("the ice-ufrag %s is not that of the offer, and to restart ICE it takes an a=ice-pwd, too", bridge.Excerpt(f.ufrag))
 	}
 	answer, err := s.restart(ctx, f)
 	if err != nil {

@@ -1,13 +1,13 @@
 package whip
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -55,7 +55,7 @@ func linesOf(text string) ([]string, error) {
 			continue
 		}
 		if len(line) < 2 || line[0] < 'a' || line[0] > 'z' || line[1] != '=' || strings.ContainsAny(line, "\x00\r") {
-			return nil, topics.Errorf(topics.BadRequest, "the body is not SDP: it has a line %s", shown(line))
+			return nil, topics.Errorf(topics.BadRequest, "the body is not SDP: it has a line %s", bridge.Excerpt(line))
 		}
 		lines = append(lines, mended(line))
 	}
@@ -316,13 +316,4 @@ func (d description) clone() description {
 		c.media[i] = slices.Clone(c.media[i])
 	}
 	return c
-}
-
-// shown is foreign text in an error: escaped, and cut.
-func shown(s string) string {
-	const most = 60
-	if len(s) > most {
-		return fmt.Sprintf("%+q... (%d bytes)", s[:most], len(s))
-	}
-	return fmt.Sprintf("%+q", s)
 }

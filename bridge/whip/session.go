@@ -245,7 +245,7 @@ func (s *session) byeError(payload []byte) error {
 	case "gone":
 		return topics.Errorf(topics.Offline, "%s has gone", s.device)
 	default:
-		return unprocessable("%s hung up without an answer, for the reason %s", s.device, shown(bye.Reason))
+		return unprocessable("%s hung up without an answer, for the reason %s", s.device, bridge.Excerpt(bye.Reason))
 	}
 }
 

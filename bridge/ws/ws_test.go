@@ -287,7 +287,12 @@ func TestTheLogTellsOfJoinAndEndAndNothingSecret(t *testing.T) {
 
 func TestTheLogTellsWhoseConnectionWasRefused(t *testing.T) {
 	h := open(t, func(c *ws.Config) {
-		c.Hold = func(r *http.Request) (func(), bool) { return func() {}, r.URL.Query().Get("full") == "" }
+		c.Hold = func(r *http.Request) (func(), error) {
+			if r.URL.Query().Get("full") != "" {
+				return nil, topics.Errorf(topics.Unavailable, "full")
+			}
+			return func() {}, nil
+		}
 	})
 	c := h.dial(t)
 	c.send(`{"type":"join","room":"garage","peer":"alice","token":"wrong"}`)
