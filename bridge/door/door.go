@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -40,8 +39,8 @@ type Config struct {
 	// beyond Handshake, whatever deadline is set.
 	MQTT func(net.Conn)
 
-	// HTTP serves requests. A request must be read within 10 s and answered
-	// within a minute; a handler that streams extends both by
+	// HTTP serves requests. A request must be read within Handshake and answered
+	// within 10 s; a handler that streams extends both by
 	// http.ResponseController.
 	HTTP http.Handler
 
@@ -157,7 +156,11 @@ type Door struct {
 	close  context.CancelFunc
 	wg     sync.WaitGroup // Serve, connections, requests, the HTTP server
 
-	spares     atomic.Bool // what there is too little of, see spare
+	keepAlive func(bool) // whether connections of HTTP are kept for another request
+
+	sparing sync.Mutex
+	spares  bool // what there is too little of, see spare; guarded by sparing
+
 	inAll      *Arrivals[struct{}]
 	perAddress *Arrivals[netip.Prefix]
 
@@ -200,6 +203,7 @@ func New(config Config) (*Door, error) {
 		handler = config.Plain(handler)
 	}
 	d.http = d.newServer(handler)
+	d.keepAlive = d.http.SetKeepAlivesEnabled
 	d.wg.Go(func() { d.http.Serve(d.toHTTP) })
 	return d, nil
 }
@@ -317,8 +321,11 @@ func (d *Door) take(raw net.Conn) {
 // answer and are only kept for another request: anybody may hold many of these, for
 // a minute each, and nobody who is in a call needs one.
 func (d *Door) spare(little bool) {
-	if d.spares.CompareAndSwap(!little, little) {
-		d.http.SetKeepAlivesEnabled(!little)
+	d.sparing.Lock() // a listener that is slow must not undo what another one has found since
+	defer d.sparing.Unlock()
+	if d.spares != little {
+		d.spares = little
+		d.keepAlive(!little)
 	}
 }
 

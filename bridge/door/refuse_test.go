@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -121,4 +122,41 @@ func TestFewWaitToBeToldThatTheyCannotBeServed(t *testing.T) {
 		}
 		d.Close()
 	})
+}
+
+func TestConnectionsAreKeptWhenTheLastListenerFindsThatThereIsEnough(t *testing.T) {
+	d := start(t, Config{})
+	kept, overtaken := true, make(chan struct{})
+	var mu sync.Mutex
+	d.keepAlive = func(keep bool) {
+		if !keep { // it is slow
+			select {
+			case <-overtaken:
+			case <-time.After(100 * time.Millisecond): // nobody may overtake it
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if kept = keep; keep {
+			close(overtaken)
+		}
+	}
+	var listeners sync.WaitGroup
+	begun := make(chan struct{})
+	listeners.Go(func() { close(begun); d.spare(true) })
+	<-begun
+	for ending := false; !ending; { // until the other has begun, this is none
+		d.spare(false)
+		mu.Lock()
+		select {
+		case <-overtaken:
+			ending = true
+		default:
+		}
+		mu.Unlock()
+	}
+	listeners.Wait()
+	if !kept {
+		t.Error("connections are not kept though there is enough")
+	}
 }
