@@ -12,7 +12,9 @@
 // stay: the client's time on the bus, which outlives a connection that was lost by
 // the time in which the client may resume it on another. The stay numbers what the
 // client is told and remembers it until the client has it ([Session.Seen]); what is
-// for a client without a connection waits on the bus.
+// for a client without a connection waits on the bus. Whoever has a stay ends it: the
+// session of its connection, the bus while it is suspended, or who has claimed it to
+// resume it and did not.
 //
 // Of an HTTP request [Credentials] and [Body] are read, [Origins] checked, and errors
 // answered by [Refuse], the same at each door.

@@ -36,8 +36,10 @@
 //     and messages to all among it. Nobody saw the peer leave. There is the grace
 //     for it, or 30 s for a client whose join said "resume":true; so a client that
 //     knows nothing of resuming leaves no ghost for longer than section 1 says.
-//     What cannot be resumed without a gap is a join like any other, whose answer
-//     says "resumed":false.
+//     What cannot be resumed without a gap, or is more than the connection's queue
+//     holds, is a join like any other, whose answer says "resumed":false. Of a room
+//     that was taken away meanwhile nothing comes again: in the place of each frame
+//     about it is a "pong".
 //   - An "id" in a frame with "from" is what its sender wrote, and answers nothing:
 //     only "ok", "error" and "joined" of the server's do.
 //   - What is said to all is not kept for a peer in its grace, but for one whose
