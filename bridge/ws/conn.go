@@ -49,6 +49,7 @@ type conn struct {
 	pace    *bridge.Pace
 	writer  func()        // turn; kept, since a new one for each burst is garbage
 	done    chan struct{} // closed by the writer when the connection has ended
+	amid    bool          // what is read next need not be the first byte of a frame; the reader's
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -76,12 +77,17 @@ func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentia
 	return c
 }
 
-// run reads until the connection ends, and cleans up.
+// run reads until the connection ends, and cleans up. When nothing has come for a
+// while it is another run that waits: see [quiet].
 func (c *conn) run() {
-	c.read()
+	if quiet := c.read(); quiet {
+		go c.run()
+		return
+	}
 	<-c.done
 	c.wire.Close()
 	c.cleanUp()
+	c.h.forget(c)
 }
 
 // cleanUp is not a part of run, whose stack stays for as long as the connection.
@@ -98,14 +104,20 @@ func (c *conn) cleanUp() {
 		slog.String("why", end.why), slog.Duration("after", time.Since(c.since).Round(time.Millisecond)), slog.String("remote", c.session.Remote().String()))
 }
 
-// read hands frames to the session until there are no more.
-func (c *conn) read() {
+// read hands frames to the session until there are no more, or it is quiet.
+func (c *conn) read() (quiet bool) {
 	for {
-		c.wire.wait()
+		if c.wire.wait() {
+			return true
+		}
+		if c.control() {
+			continue
+		}
+		c.amid = true
 		kind, r, err := c.ws.NextReader()
 		if err != nil {
 			c.readFailed(err)
-			return
+			return false
 		}
 		c.paced()
 		switch {
@@ -117,9 +129,26 @@ func (c *conn) read() {
 		}
 		if err := c.receive(r); err != nil {
 			c.readFailed(err)
-			return
+			return false
 		}
 	}
+}
+
+// control takes a ping or pong, if that is next.
+func (c *conn) control() bool {
+	if c.amid {
+		return false
+	}
+	kind, payload, ok := c.wire.control()
+	switch {
+	case !ok:
+		return false
+	case kind == websocket.PingMessage:
+		_ = c.pinged(payload) // neither fails
+	default:
+		_ = c.ponged(payload)
+	}
+	return true
 }
 
 // paced holds the client to its budget of frames, pings and garbage among them.
@@ -146,6 +175,7 @@ func (c *conn) receive(r io.Reader) error {
 	if frame.Len() > limit {
 		return c.tooLong(r, frame.Bytes()[:limit], joined)
 	}
+	c.amid = false
 	c.heard()
 	if joined {
 		c.session.Receive(c.h.life, frame.Bytes())
@@ -162,8 +192,8 @@ type incoming struct {
 }
 
 // receiveFirst takes a frame that may be the first join. Authentication goes
-// deep, and the reader would keep the stack for as long as it lives: so it is
-// done on one of its own, which halves what an idle connection costs.
+// deep, and over TLS the reader would keep the stack for as long as it lives: so it
+// is done on one of its own.
 func (c *conn) receiveFirst(frame []byte) {
 	ctx, cancel := context.WithTimeout(c.h.life, c.h.cfg.Join)
 	defer cancel()
@@ -357,7 +387,7 @@ func (c *conn) wrote(err error) {
 		c.queue.kill()
 		c.wire.Close()
 	} else {
-		_ = c.wire.SetReadDeadline(time.Now().Add(linger))
+		c.wire.linger()
 	}
 	if c.resumable() {
 		c.session.Lost()

@@ -198,12 +198,16 @@ func (h *Handler) start(c *conn) {
 		return
 	}
 	h.conns[c] = struct{}{}
-	h.running.Go(func() {
-		c.run()
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.conns, c)
-	})
+	h.running.Add(1)
+	go c.run() // which forgets it
+}
+
+// forget is called when nothing of c is left.
+func (h *Handler) forget(c *conn) {
+	defer h.running.Done()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.conns, c)
 }
 
 func (h *Handler) isClosing() bool {

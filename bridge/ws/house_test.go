@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ type house struct {
 	dialer websocket.Dialer
 	log    *logs
 	writes atomic.Int64 // of the server, over pipes
+
+	waiting atomic.Pointer[string] // stack of its latest read, over pipes
 
 	mu    sync.Mutex
 	shown []topics.Credentials
@@ -126,7 +129,7 @@ type pipes struct {
 func (l *pipes) dial(context.Context, string, string) (net.Conn, error) {
 	far, near := net.Pipe()
 	select {
-	case l.conns <- countedConn{near, &l.h.writes}:
+	case l.conns <- &serverConn{Conn: near, writes: &l.h.writes, last: &l.h.waiting}:
 		return far, nil
 	case <-l.closed:
 		return nil, net.ErrClosed
@@ -149,14 +152,29 @@ func (l *pipes) Close() error {
 
 func (l *pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-type countedConn struct {
+// serverConn is the server's end of a pipe. It lends buffers, as the door's
+// connections do.
+type serverConn struct {
 	net.Conn
 	writes *atomic.Int64
+	last   *atomic.Pointer[string]
 }
 
-func (c countedConn) Write(p []byte) (int, error) {
+func (c *serverConn) Write(p []byte) (int, error) {
 	c.writes.Add(1)
 	return c.Conn.Write(p)
+}
+
+func (c *serverConn) ReadLent(pool *sync.Pool) (*[]byte, int, error) {
+	stack := string(debug.Stack())
+	c.last.Store(&stack)
+	buf := pool.Get().(*[]byte)
+	n, err := c.Read(*buf)
+	if err != nil {
+		pool.Put(buf)
+		return nil, 0, err
+	}
+	return buf, n, nil
 }
 
 // client is a WebSocket client.

@@ -286,3 +286,67 @@ func TestAMessageThatTricklesInDoesNotKeepAConnection(t *testing.T) {
 		<-trickled
 	})
 }
+
+func TestAQuietConnectionIsWaitedForOnAStackOfItsOwn(t *testing.T) {
+	onFakeTime(t, nil, func(t *testing.T, h *house) {
+		alice := h.join(t, "alice")
+		pongs := make(chan struct{}, 100)
+		alice.SetPingHandler(func(p string) error {
+			pongs <- struct{}{}
+			return alice.WriteControl(websocket.PongMessage, []byte(p), time.Now().Add(time.Hour))
+		})
+		read := make(chan string)
+		go func() { read <- alice.next() }()
+		for range 5 { // which is answered by pings and their answers only
+			<-pongs
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			stack := *h.waiting.Load()
+			if strings.Contains(stack, "gorilla") || !strings.Contains(stack, "created by github.com/beckon-rtc/beckon/bridge/ws.(*conn).run") {
+				t.Fatalf("it is waited for by\n%s", stack)
+			}
+		}
+		alice.send(`{"type":"ping"}`)
+		if answer := <-read; !strings.Contains(answer, "pong") {
+			t.Errorf("the answer is %s", answer)
+		}
+	})
+}
+
+func TestAFrameMayTakeLongerThanItTakesToBeQuiet(t *testing.T) {
+	onFakeTime(t, nil, func(t *testing.T, h *house) {
+		alice := h.join(t, "alice")
+		alice.SetPingHandler(func(string) error { return nil }) // it would come between what is written here
+		answers := make(chan string, 10)
+		go func() {
+			defer close(answers)
+			for {
+				_, answer, err := alice.ReadMessage()
+				if err != nil {
+					return
+				}
+				answers <- string(answer)
+			}
+		}()
+		text := `{"type":"ping","id":1}`
+		frame := append([]byte{0x81, 0x80 | byte(len(text)), 0, 0, 0, 0}, text...)
+		for _, b := range frame {
+			if _, err := alice.NetConn().Write([]byte{b}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		pong := append([]byte{0x8a, 0x80 | 1, 0, 0, 0, 0}, '7')
+		for _, part := range [][]byte{{0x01, 0x80 | 9, 0, 0, 0, 0}, []byte(`{"type":"`), pong, {0x80, 0x80 | 13, 0, 0, 0, 0}, []byte(`ping","id":2}`), pong, pong} {
+			time.Sleep(5 * time.Second)
+			if _, err := alice.NetConn().Write(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range []string{"pong", `"id":1`, "pong", `"id":2`} {
+			if answer := <-answers; !strings.Contains(answer, want) {
+				t.Errorf("the answer is %q, want %s", answer, want)
+			}
+		}
+	})
+}
