@@ -159,8 +159,8 @@ func (c *Conn) receive() error {
 	if bad := c.slow(); bad != nil {
 		return c.refuse(bad)
 	}
-	p := c.in.room()
 	admitted := c.admitted.Load()
+	p := c.in.room(admitted)
 	if !admitted {
 		left := c.limits.Unauthenticated - c.early
 		if left <= 0 {

@@ -6,8 +6,9 @@ import "slices"
 // One that says much gets up to so many bytes, of those that are free, for as
 // long as it does: most of what it says at once then takes one read.
 const (
-	ownSpace  = 512
-	mostSpace = 8 << 10
+	ownSpace       = 512
+	mostSpace      = 8 << 10
+	strangersSpace = 1 << 10 // the same before Admit: who sends half a CONNECT can wait with it
 )
 
 // stream makes of the bytes that arrive, in whatever pieces, whole packets that
@@ -58,10 +59,15 @@ func (s *stream) next(limit int) ([]byte, *Violation) {
 func (s *stream) begun() bool { return s.from < s.to && !s.left }
 
 // room offers space, twice as much as came last, behind what is left over. It
-// grows with what has arrived and with nothing else.
-func (s *stream) room() []byte {
+// grows with what has arrived and with nothing else, and slower for a client that
+// was not admitted.
+func (s *stream) room(admitted bool) []byte {
 	rest := s.space[s.from:s.to]
-	want := len(rest) + min(max(2*s.last, ownSpace/2), mostSpace)
+	most, growth := strangersSpace, len(rest)/4
+	if admitted {
+		most, growth = mostSpace, len(rest)/2
+	}
+	want := len(rest) + min(max(2*s.last, ownSpace/2), most)
 	switch {
 	case s.space == nil, len(rest) == 0 && want <= ownSpace && s.more != nil:
 		s.free()
@@ -70,7 +76,7 @@ func (s *stream) room() []byte {
 		copy(s.space, rest)
 	default:
 		b := newBuffer()
-		b.b = slices.Grow(b.b, max(want, len(rest)*3/2))
+		b.b = slices.Grow(b.b, max(want, len(rest)+growth))
 		b.b = append(b.b, rest...)
 		s.free()
 		s.more, s.space = b, b.b[:cap(b.b)]

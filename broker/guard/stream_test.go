@@ -80,6 +80,18 @@ func TestClaimedLengthCostsNothing(t *testing.T) {
 	}
 }
 
+func TestHalfAConnectTakesLittleMoreThanItsLength(t *testing.T) {
+	threat.Row(t, 14, 0)
+	var s stream
+	for s.to < 4000 {
+		n := min(len(s.room(false)), 4000-s.to)
+		s.arrived(n)
+	}
+	if n := len(s.room(false)) + s.to; n > 4000+2*strangersSpace {
+		t.Errorf("space for %d bytes, of which 4000 came", n)
+	}
+}
+
 func TestSpaceGrowsWithWhatComesAndShrinksWithIt(t *testing.T) {
 	p := wired(t, Limits{}).join(connect4)
 	big := append(assemble(t, `30 80A003 "a"`), make([]byte, 53248-3)...)
@@ -89,14 +101,14 @@ func TestSpaceGrowsWithWhatComesAndShrinksWithIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(p.in.room()); n < 2*ownSpace || n > keptBuffer {
+	if n := len(p.in.room(true)); n < 2*ownSpace || n > keptBuffer {
 		t.Errorf("room for %d bytes after many", n)
 	}
 	for range 2 {
 		p.send(`C0 00`)
 		p.expect(`C0 00`)
 	}
-	if n := len(p.in.room()); n != ownSpace || p.in.more != nil {
+	if n := len(p.in.room(true)); n != ownSpace || p.in.more != nil {
 		t.Errorf("room for %d bytes after few", n)
 	}
 }
