@@ -150,7 +150,7 @@ func (s *Session) identify(ctx context.Context, f *frame) error {
 			return ending{err}
 		}
 	}
-	return checkPeer(s.stay.id, peer)
+	return checkPeer(s.stay.name, peer)
 }
 
 // who reads the members of a join that say who the client is.
@@ -175,11 +175,11 @@ func (s *Session) connect(ctx context.Context, peer, token string) error {
 		s.found = &id
 	}
 	id := *s.found
-	if err := checkPeer(id, peer); err != nil {
+	if err := checkPeer(id.Name, peer); err != nil {
 		return err
 	}
 	var err error
-	stay := newStay(s, id)
+	stay := newStay(s, id.Name)
 	if stay.bus, err = s.cfg.Connect(id, s.cfg.Via, stay); err != nil {
 		return err
 	}
@@ -202,9 +202,9 @@ func (s *Session) authenticate(ctx context.Context, name, token string) (topics.
 	return id, err
 }
 
-func checkPeer(id topics.Identity, peer string) error {
-	if peer != "" && peer != id.Name {
-		return topics.Errorf(topics.Forbidden, `this connection is %s and cannot be %s; leave "peer" out`, id.Name, peer)
+func checkPeer(name, peer string) error {
+	if peer != "" && peer != name {
+		return topics.Errorf(topics.Forbidden, `this connection is %s and cannot be %s; leave "peer" out`, name, peer)
 	}
 	return nil
 }
@@ -232,7 +232,7 @@ func (s *stay) arrive(f *frame, wish wish, again bool) {
 	j := r.joining
 	r.joining = nil
 	s.long = s.long || wish.long
-	s.must(inOne(joinedFrame(f.id, f.room, s.id.Name, s.key, wish.key != "", j, int(s.cfg.Ping.Seconds()))))
+	s.must(inOne(joinedFrame(f.id, f.room, s.name, s.key, wish.key != "", j, int(s.cfg.Ping.Seconds()))))
 	f.id = nil // answered
 	if !again {
 		s.log(slog.LevelDebug, "joined", f.room)

@@ -53,15 +53,15 @@ func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 		return false, err
 	}
 	old := s.cfg.stays.find(w.key)
-	if old == nil || peer != "" && peer != old.id.Name {
+	if old == nil || peer != "" && peer != old.name {
 		return false, nil
 	}
-	id, err := s.authenticate(ctx, cmp.Or(peer, old.id.Name), token)
+	id, err := s.authenticate(ctx, cmp.Or(peer, old.name), token)
 	if err != nil {
 		return false, ending{err}
 	}
 	s.found = &id
-	if id.Name != old.id.Name || !old.claim() {
+	if id.Name != old.name || !old.claim() {
 		return false, nil
 	}
 	resumed, err := s.adopt(old, id, f, w)
@@ -156,7 +156,7 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 	s.told.taken = w.seen
 	s.by, s.long, s.claimed = next, true, false
 	s.base = w.seen - next.early - 1 // the answer has no number
-	frames := append([]Frame{inOne(resumedFrame(f.id, f.room, s.id.Name, s.key, w.seen, int(s.cfg.Ping.Seconds())))}, missed...)
+	frames := append([]Frame{inOne(resumedFrame(f.id, f.room, s.name, s.key, w.seen, int(s.cfg.Ping.Seconds())))}, missed...)
 	for _, frame := range frames {
 		if next.out(frame) != nil {
 			s.end(errFull)
@@ -211,7 +211,7 @@ func (s *stay) suspend() {
 func (s *stay) Back(room string) []topics.Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	back := s.told.giveBack(room, s.id.Name)
+	back := s.told.giveBack(room, s.name)
 	if r := s.find(room); r != nil && r.joining != nil {
 		back = append(back, r.joining.giveBack()...)
 	}

@@ -275,7 +275,7 @@ func (s *Session) handle(ctx context.Context, f *frame) error {
 	case typeJoin:
 		err := s.join(ctx, f)
 		if s.stay != nil {
-			s.peer, s.conn = s.stay.id.Name, s.stay.bus.Conn()
+			s.peer, s.conn = s.stay.name, s.stay.bus.Conn()
 			s.joined = s.joined || err == nil
 		}
 		return err

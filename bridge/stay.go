@@ -11,7 +11,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
-// stay is a client's time on the bus: its identity, the rooms it joined, and what
+// stay is a client's time on the bus: its name, the rooms it joined, and what
 // it was told. It has one connection after the other; while it has none, what is
 // for the client waits on the bus.
 //
@@ -30,10 +30,10 @@ import (
 //	|     attach      |
 //	+-----------------+
 type stay struct {
-	cfg *Config
-	id  topics.Identity
-	bus Bus
-	key string // by which it is resumed
+	cfg  *Config
+	name string // of its identity, which the bus has
+	bus  Bus
+	key  string // by which it is resumed
 
 	mu    sync.Mutex // taken by the inbox; never held while the bus is called
 	rooms []room
@@ -52,8 +52,8 @@ type room struct {
 	joining *joining // nil once "joined" was said
 }
 
-func newStay(s *Session, id topics.Identity) *stay {
-	return &stay{cfg: s.cfg, id: id, key: rand.Text(), by: s, told: history{last: s.early, all: s.cfg.Queued}}
+func newStay(s *Session, name string) *stay {
+	return &stay{cfg: s.cfg, name: name, key: rand.Text(), by: s, told: history{last: s.early, all: s.cfg.Queued}}
 }
 
 var errNotJoined = topics.Errorf(topics.Forbidden, "no room is joined; send join first")
@@ -93,7 +93,7 @@ func (s *stay) say(by topics.Identity, f *frame) error {
 
 // address is where the message in f goes.
 func (s *stay) address(f *frame) topics.Address {
-	a := topics.Address{Room: f.room, Kind: topics.All, Src: s.id.Name}
+	a := topics.Address{Room: f.room, Kind: topics.All, Src: s.name}
 	if f.direct {
 		a.Kind, a.Dst = topics.Direct, f.to
 	}
@@ -126,7 +126,7 @@ func (s *stay) leave(f *frame) error {
 
 // own is where the client's presence in a room stands.
 func (s *stay) own(room string) topics.Address {
-	return topics.Address{Room: room, Kind: topics.Presence, Src: s.id.Name}
+	return topics.Address{Room: room, Kind: topics.Presence, Src: s.name}
 }
 
 // send tells the client what it must know.
@@ -151,7 +151,7 @@ func (s *stay) Take(d topics.Delivery) error {
 	case r == nil && d.Room != "": // left, and the bus has yet to hear of it
 		return errOver
 	case r != nil && r.joining != nil:
-		return r.joining.take(d, s.id.Name)
+		return r.joining.take(d, s.name)
 	}
 	return s.deliver(d)
 }
@@ -161,7 +161,7 @@ var errOver = topics.Errorf(topics.Offline, "the peer's connection is ending")
 // deliver shows the client what arrived. The error is the sender's business.
 func (s *stay) deliver(d topics.Delivery) error {
 	switch {
-	case d.Kind == topics.Presence && d.Src != s.id.Name:
+	case d.Kind == topics.Presence && d.Src != s.name:
 		s.must(inOne(presenceFrame(d)))
 	case d.Kind == topics.Direct && d.Src == topics.Server:
 		s.hear(d)
@@ -185,7 +185,7 @@ func (s *stay) hear(d topics.Delivery) {
 			s.forget(d.Room)
 			s.log(slog.LevelInfo, "replaced by another connection", d.Room)
 			if len(s.rooms) == 0 {
-				s.end(topics.Errorf(topics.Replaced, "another connection of %s took over", s.id.Name))
+				s.end(topics.Errorf(topics.Replaced, "another connection of %s took over", s.name))
 			}
 		case code == topics.Forbidden && !about: // not granted any more
 			s.forget(d.Room)
@@ -262,6 +262,6 @@ func (s *stay) forget(name string) {
 }
 
 func (s *stay) log(level slog.Level, what, room string, more ...any) {
-	about := []any{"conn", s.bus.Conn(), "peer", s.id.Name, "room", room}
+	about := []any{"conn", s.bus.Conn(), "peer", s.name, "room", room}
 	s.cfg.Logger.Log(context.Background(), level, what, append(about, more...)...)
 }

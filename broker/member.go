@@ -29,7 +29,7 @@ func (m *member) add(sub subscription) (isNew bool, err error) {
 	if err := m.session.countFilter(); err != nil {
 		return false, err
 	}
-	m.subs = append(m.subs, sub)
+	m.subs = slices.Concat(m.subs, []subscription{sub}) // without room for more, as most stay
 	return true, nil
 }
 

@@ -11,8 +11,8 @@ import (
 type subscription struct {
 	text     string
 	filter   topics.Filter
+	id       int // subscription identifier, 0 for none
 	qos      byte
-	id       int  // subscription identifier, 0 for none
 	noLocal  bool // MQTT 5, 3.8.3.1
 	retain   bool // retain as published
 	handling byte // retain handling: 0 send retained, 1 if the subscription is new, 2 do not

@@ -16,8 +16,9 @@ const (
 	// banned is how long nothing more is looked at.
 	banned = 10 * time.Second
 
-	// mostArrivals is how many keys are counted.
+	// mostArrivals is how many keys are counted; up to fewArrivals none is forgotten.
 	mostArrivals = 10_000
+	fewArrivals  = 100
 )
 
 // Arrivals is a budget of arrivals by key, such as an address: so many a second,
@@ -33,6 +34,7 @@ type Arrivals[K comparable] struct {
 
 	mu     sync.Mutex // guards what follows
 	byKey  map[K]arrival
+	many   int // keys: then it is worth looking which say nothing
 	pruned time.Time
 }
 
@@ -83,18 +85,20 @@ func (a *Arrivals[K]) Take(key K) (wait time.Duration, ban bool) {
 // room makes sure of it for one more key: those that say nothing go, which is
 // looked for once a second at most.
 func (a *Arrivals[K]) room(now time.Time) bool {
-	if len(a.byKey) < mostArrivals {
+	if len(a.byKey) < a.many {
 		return true
 	}
 	if now.Sub(a.pruned) < time.Second {
-		return false
+		return len(a.byKey) < mostArrivals
 	}
 	a.pruned = now
+	full := len(a.byKey) >= mostArrivals
 	for key, is := range a.byKey {
-		if is.recovers.Before(now) && is.banned.Before(now) {
+		if is.recovers.Before(now) && is.banned.Before(now) && (is.refused == 0 || full) {
 			delete(a.byKey, key)
 		}
 	}
+	a.many = min(max(2*len(a.byKey), fewArrivals), mostArrivals)
 	return len(a.byKey) < mostArrivals
 }
 

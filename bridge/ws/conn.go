@@ -56,8 +56,7 @@ type conn struct {
 	joined  bool
 	leaving bool        // goaway was said, the timer closes
 	silent  int         // pings since something was heard
-	probe   *time.Timer // asks whether what was written has arrived; nil until something was
-	probing bool        // it runs
+	probe   *time.Timer // asks whether what was written has arrived; nil: nobody wants to know
 	end     *ending
 	since   time.Time
 }
@@ -77,12 +76,14 @@ func (h *Handler) newConn(ws *websocket.Conn, wire *wire, shown topics.Credentia
 	return c
 }
 
-// run reads until the connection ends, and cleans up. When nothing has come for a
-// while it is another run that waits: see [quiet].
+// run reads until the connection ends, and cleans up. It waits here, where its stack
+// is not deep. When it is quiet another run goes on: see [quietAfter].
 func (c *conn) run() {
-	if quiet := c.read(); quiet {
-		go c.run()
-		return
+	for more := true; more; more = c.read() {
+		if quiet := c.wire.wait(); quiet {
+			go c.run()
+			return
+		}
 	}
 	<-c.done
 	c.wire.Close()
@@ -90,7 +91,7 @@ func (c *conn) run() {
 	c.h.forget(c)
 }
 
-// cleanUp is not a part of run, whose stack stays for as long as the connection.
+// cleanUp is not a part of run, whose frame stays for as long as the connection.
 func (c *conn) cleanUp() {
 	c.mu.Lock()
 	c.timer.Stop()
@@ -104,34 +105,32 @@ func (c *conn) cleanUp() {
 		slog.String("why", end.why), slog.Duration("after", time.Since(c.since).Round(time.Millisecond)), slog.String("remote", c.session.Remote().String()))
 }
 
-// read hands frames to the session until there are no more, or it is quiet.
-func (c *conn) read() (quiet bool) {
-	for {
-		if c.wire.wait() {
-			return true
-		}
-		if c.control() {
-			continue
-		}
-		c.amid = true
-		kind, r, err := c.ws.NextReader()
-		if err != nil {
-			c.readFailed(err)
-			return false
-		}
-		c.paced()
-		switch {
-		case c.ended():
-			continue // until the client has seen the close frame
-		case kind != websocket.TextMessage:
-			c.finish(ending{code: topics.BadRequest.Close(), why: "a frame is text, not binary"}, false)
-			continue
-		}
-		if err := c.receive(r); err != nil {
-			c.readFailed(err)
-			return false
-		}
+// read hands a frame to the session, when something has come. False: there are no
+// more.
+func (c *conn) read() (more bool) {
+	if c.control() {
+		return true
 	}
+	c.amid = true
+	c.wire.readFrames()
+	kind, r, err := c.ws.NextReader()
+	if err != nil {
+		c.readFailed(err)
+		return false
+	}
+	c.paced()
+	switch {
+	case c.ended():
+		return true // until the client has seen the close frame
+	case kind != websocket.TextMessage:
+		c.finish(ending{code: topics.BadRequest.Close(), why: "a frame is text, not binary"}, false)
+		return true
+	}
+	if err := c.receive(r); err != nil {
+		c.readFailed(err)
+		return false
+	}
+	return true
 }
 
 // control takes a ping or pong, if that is next.
@@ -415,21 +414,15 @@ const probeBytes = 64 << 10
 func (c *conn) startProbe() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.probing:
-		return
-	case c.probe == nil:
+	if c.probe == nil {
 		c.probe = time.AfterFunc(probeAfter, c.ask)
-	default:
-		c.probe.Reset(probeAfter)
 	}
-	c.probing = true
 }
 
 func (c *conn) ask() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.probing = false
+	c.probe = nil
 	if c.end == nil {
 		c.startWriter(c.queue.pushPing())
 	}

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"bufio"
 	"errors"
 	"os"
 	"time"
@@ -27,10 +28,19 @@ func (w *wire) wait() (quiet bool) {
 	w.err = w.fill()
 	if w.early(w.err) {
 		w.err, w.woken = nil, false
+		*w.frames = bufio.Reader{}
 		return true
 	}
 	w.woken = true
 	return false
+}
+
+// readFrames sees to it that gorilla's reader, which cannot be another one, has its
+// buffer. A quiet connection has none.
+func (w *wire) readFrames() {
+	if w.frames.Size() == 0 {
+		*w.frames = *bufio.NewReaderSize(w, readAhead)
+	}
 }
 
 // expectQuiet sets the deadline. That costs, so one is good for several waits.

@@ -20,7 +20,7 @@ type tidy struct {
 const (
 	tidyEvery = 2 * time.Second
 	tidyQuiet = 64 // less than this part of what is alive, allocated since the last look, is quiet
-	tidyWorth = 8  // what was allocated since memory was given back must be at least this part of it
+	tidyWorth = 8  // what was allocated since memory was given back, and what is free, must be at least this part of it
 	tidyLeast = 4 << 20
 )
 
@@ -33,25 +33,30 @@ func (t *tidy) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			if t.due(allocated()) {
+			if t.due(heapNow()) {
 				debug.FreeOSMemory()
-				t.cleaned, _ = allocated()
+				t.cleaned = heapNow().ever
 			}
 		}
 	}
 }
 
 // due reports whether it is quiet, and there is something to be given back.
-func (t *tidy) due(ever, alive uint64) bool {
-	lately := ever - t.then
-	t.then = ever
-	return lately < max(alive, tidyLeast)/tidyQuiet && ever-t.cleaned >= max(alive/tidyWorth, tidyLeast)
+func (t *tidy) due(h heap) bool {
+	lately := h.ever - t.then
+	t.then = h.ever
+	return lately < max(h.alive, tidyLeast)/tidyQuiet && h.ever-t.cleaned+h.free >= max(h.alive/tidyWorth, tidyLeast)
 }
 
-// allocated is how many bytes were allocated ever, and how many were alive when the
-// collector looked last.
-func allocated() (ever, alive uint64) {
-	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
+// heap is what tidy looks at, in bytes.
+type heap struct {
+	ever  uint64 // allocated
+	alive uint64 // when the collector looked last
+	free  uint64 // kept for what comes, such as what were stacks
+}
+
+func heapNow() heap {
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
 	metrics.Read(samples)
-	return samples[0].Value.Uint64(), samples[1].Value.Uint64()
+	return heap{ever: samples[0].Value.Uint64(), alive: samples[1].Value.Uint64(), free: samples[2].Value.Uint64()}
 }
