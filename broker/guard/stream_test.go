@@ -82,12 +82,14 @@ func TestClaimedLengthCostsNothing(t *testing.T) {
 
 func TestHalfAConnectTakesLittleMoreThanItsLength(t *testing.T) {
 	threat.Row(t, 14, 0)
+	runtime.GC() // twice: the pool may have longer buffers, of which there are few
+	runtime.GC()
 	var s stream
 	for s.to < 4000 {
 		n := min(len(s.room(false)), 4000-s.to)
 		s.arrived(n)
 	}
-	if n := len(s.room(false)) + s.to; n > 4000+2*strangersSpace {
+	if n := len(s.room(false)) + s.to; n > 4000+3*strangersSpace {
 		t.Errorf("space for %d bytes, of which 4000 came", n)
 	}
 }
