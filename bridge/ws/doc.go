@@ -10,7 +10,7 @@
 // while something is waiting. What waits together leaves in one write. What the socket
 // takes at once is written in a turn (Config.Soon), which never waits; a writer has a
 // goroutine of the connection's own only for the rest.
-// When nothing has come for a second or two, another reader takes over, whose stack is
+// When nothing has come for some seconds, another reader takes over, whose stack is
 // small.
 //
 // # Where the contract was silent

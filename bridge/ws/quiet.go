@@ -14,7 +14,10 @@ import (
 // would be theirs for good. So the reader of one goes, and a new one waits in its
 // place, outside of gorilla's reader: 2 KiB are enough for that. It goes for sockets;
 // over TLS there is nothing to be waited for but at the bottom of a read.
-const quietAfter = time.Second
+//
+// To change readers costs as much as a message or two: with a second, clients that
+// said something every three were the worse for it by half.
+const quietAfter = 5 * time.Second
 
 // wait waits until there is something to read, or an error that Read will return, or
 // it is quiet. It returns at once where a frame was begun.

@@ -299,7 +299,7 @@ func TestAQuietConnectionIsWaitedForOnAStackOfItsOwn(t *testing.T) {
 		go func() { read <- alice.next() }()
 		for range 5 { // which is answered by pings and their answers only
 			<-pongs
-			time.Sleep(3 * time.Second)
+			time.Sleep(15 * time.Second)
 			synctest.Wait()
 			stack := *h.waiting.Load()
 			if strings.Contains(stack, "gorilla") || !strings.Contains(stack, "created by github.com/beckon-rtc/beckon/bridge/ws.(*conn).run") {
