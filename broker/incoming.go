@@ -210,9 +210,9 @@ func (c *client) publish(m *message) *topics.Error {
 		return nil
 	}
 	refused := topics.AsError(err)
-	if !isOutside {
+	if info, _ := topics.CheckMessage(m.Payload, a); !isOutside && info.Type != topics.TypeError {
 		c.tell(a.Room, refused)
-	}
+	} // else: a client that says again what it hears would be told of what it was told, for ever
 	return refused
 }
 
