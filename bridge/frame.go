@@ -299,7 +299,7 @@ func messageFrame(d topics.Delivery) Frame {
 	if at < len(payload) && payload[at] != '}' {
 		head = append(head, ',')
 	}
-	return Frame{Head: head, Rest: payload[at:], until: d.Until}
+	return Frame{Head: head, Rest: payload[at:], until: d.Until, sender: d.Sender}
 }
 
 // presenceFrame is the frame of a presence; an empty one becomes null.

@@ -41,8 +41,8 @@ func (h *history) add(frame Frame) {
 }
 
 // cost is the memory that a frame takes, a short one too: its text, and that of two
-// slices and a time.
-func cost(frame Frame) int { return frame.Len() + 72 }
+// slices, a time and its sender.
+func cost(frame Frame) int { return frame.Len() + 88 }
 
 func (h *history) grow(n int) {
 	h.size += n
@@ -93,7 +93,7 @@ func (h *history) giveBack(room, me string) []topics.Delivery {
 			continue
 		}
 		if d, ok := said(frame.Text()); ok {
-			d.Dst, d.Handed, d.Until = me, true, frame.until
+			d.Dst, d.Handed, d.Until, d.Sender = me, true, frame.until, frame.sender
 			all = append(all, d)
 		}
 	}

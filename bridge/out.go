@@ -9,6 +9,7 @@ import "time"
 type Frame struct {
 	Head, Rest []byte
 	until      time.Time // of a direct message: when it is too late for it
+	sender     any       // of a direct message, for the bus
 }
 
 // inOne is a frame in one part.

@@ -28,6 +28,9 @@ func (p *inProcess) deliver(m *message, r reception) error {
 	}
 	d := m.Delivery
 	d.Retained = r.retain
+	if m.sender != nil { // which is no nil of a type
+		d.Sender = m.sender
+	}
 	switch err := p.inbox.Take(d); {
 	case err == nil:
 		return nil
@@ -38,8 +41,7 @@ func (p *inProcess) deliver(m *message, r reception) error {
 	}
 }
 
-// undelivered is what the door says that it has not delivered. Who sent it, the
-// room finds out.
+// undelivered is what the door says that it has not delivered.
 func (p *inProcess) undelivered(room string) []*message {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,7 +50,8 @@ func (p *inProcess) undelivered(room string) []*message {
 	}
 	var back []*message
 	for _, d := range p.inbox.Back(room) {
-		back = append(back, &message{Delivery: d, qos: 1, handed: d.Handed})
+		sender, _ := d.Sender.(*Session)
+		back = append(back, &message{Delivery: d, qos: 1, handed: d.Handed, sender: sender})
 	}
 	return back
 }

@@ -105,9 +105,6 @@ func (r *room) takeBack(in *member) {
 	p := in.peer
 	back := in.session.receiver.undelivered(r.name)
 	for _, m := range back {
-		if from := r.peers[m.Src]; m.sender == nil && from != nil && !m.Ends() {
-			m.sender = from.session
-		}
 		if m.Until.IsZero() && p.ages(m) { // the door does not know
 			m.Until = r.deadline(p)
 		}

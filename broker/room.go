@@ -158,9 +158,15 @@ func (r *room) flush(p *peer) {
 	p.waiting = nil
 	p.rest()
 	for _, m := range waiting {
+		if m.sender != nil && !m.sender.mayStill(m.Address) {
+			r.failOne(p, m, topics.Errorf(topics.Forbidden, "%s may not say that to %s any more", m.Src, p.name))
+			continue
+		}
 		if m.Kind != topics.Direct || m.Src == topics.Server { // only a session that is resumed missed such
 			if how, ok := p.member.reception(m.Address, false); ok {
-				r.deliver(p.member, m, how)
+				if lost := r.deliver(p.member, m, how); lost != nil {
+					r.tellSender(m, lost)
+				}
 			}
 			continue
 		}
@@ -168,14 +174,8 @@ func (r *room) flush(p *peer) {
 			r.failOne(p, m, topics.Errorf(topics.Offline, "%s in %s did not acknowledge it in time", p.name, r.name))
 			continue
 		}
-		var err error
-		if m.sender != nil && !m.sender.mayStill(m.Address) {
-			err = topics.Errorf(topics.Forbidden, "%s may not say that to %s any more", m.Src, p.name)
-		} else {
-			err = r.hand(p, m)
-		}
-		if err != nil {
-			r.tellSender(m, err)
+		if err := r.hand(p, m); err != nil {
+			r.failOne(p, m, err)
 		}
 	}
 }
@@ -278,7 +278,7 @@ func (r *room) failAll(p *peer, why string) {
 }
 
 // failOne tells the sender of m that p did not get it.
-func (r *room) failOne(p *peer, m *message, why *topics.Error) {
+func (r *room) failOne(p *peer, m *message, why error) {
 	if from := r.peers[m.Src]; m.opens && from != nil {
 		from.end(m, p) // it never began
 	}
@@ -334,10 +334,13 @@ func (r *room) giveUp(p *peer, why string) {
 }
 
 // publishWill publishes what the client of p asked for at CONNECT. It was checked
-// then. A presence as a will is needless: the server makes it.
+// then, and is again: much can be taken back within a grace. A presence as a will is
+// needless: the server makes it.
 func (r *room) publishWill(p *peer, will *message) {
 	will.arrive()
 	switch {
+	case !p.session.mayStill(will.Address):
+		r.broker.Logger.Info("last will not published", "room", r.name, "peer", p.name, "why", "it was not granted any more")
 	case will.Kind == topics.All:
 		r.fanOut(will, nil)
 	case will.Kind == topics.Direct && will.Dst != topics.Server:

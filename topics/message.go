@@ -176,6 +176,11 @@ type Delivery struct {
 	// Until is when the sender of a direct message is told that it failed, if it
 	// reached nobody before. A door gives it back as it came.
 	Until time.Time
+
+	// Sender is the bus's own knowledge of who said it, nil if it did not say. A door
+	// gives it back as it came, so that what has been taken from that one since is
+	// not said in its name.
+	Sender any
 }
 
 // Bye is the message that ends session in the name of a peer that vanished.
