@@ -52,7 +52,7 @@ type Config struct {
 	Write       time.Duration    // one write to an MQTT connection waits at most, and so a full window for an acknowledgement; 5 s
 	Handshake   time.Duration    // from accepting a connection to its CONNECT; 10 s
 	Now         func() time.Time // the clock that credentials end by; time.Now
-	Queued      *atomic.Int64    // where the bytes that wait for all MQTT connections are counted; nowhere by default
+	Queued      *atomic.Int64    // where the bytes that wait for all MQTT connections, and are held, are counted; nowhere by default
 	Soon        func(func())     // has a turn to write called soon, see guard.Limits; on a goroutine of its own
 	Logger      *slog.Logger     // discards by default
 }

@@ -111,7 +111,7 @@ func (r *room) must(p *peer, m *message) {
 		if p.ages(m) {
 			m.Until = r.deadline(p)
 		}
-		p.waiting = append(p.waiting, m)
+		r.waits(p, append(p.waiting, m))
 	case p.member != nil && topics.AsError(err).Code == topics.Busy:
 		p.member.session.receiver.end(endSlow)
 	}

@@ -15,6 +15,13 @@
 // it carries the peer of its identity's name. A peer outlives its connection by
 // the grace.
 //
+// # Bounds that are no settings
+//
+// What waits for a peer that is expected back, or asleep, has as many bytes as may
+// wait for a connection (Config.Queue), and is counted with what waits for those
+// (Config.Queued). Of one sender half of that may wait, and half of Config.MaxHeld
+// but at least 32 messages (hold.go).
+//
 // # What is asked of mochi, and what is not
 //
 // mochi reads and answers CONNECT, SUBSCRIBE, UNSUBSCRIBE and what belongs to QoS

@@ -14,7 +14,7 @@ import (
 func (r *room) hold(p *peer, m *message) error {
 	if m.opens {
 		began := p.began()
-		p.waiting = slices.DeleteFunc(p.waiting, func(old *message) bool {
+		r.waits(p, slices.DeleteFunc(p.waiting, func(old *message) bool {
 			if old.Src != m.Src || old.Session == m.Session || !began[call{old.Session, old.Src}] {
 				return false // of another call, or of one that may be going on
 			}
@@ -25,7 +25,7 @@ func (r *room) hold(p *peer, m *message) error {
 				r.tellSender(old, topics.Errorf(topics.Offline, "%s is not here yet, and %s waits for it in place of %s", p.name, m.Session, old.Session))
 			}
 			return true
-		})
+		}))
 	}
 	if err := r.wait(p, m); err != nil {
 		return err
@@ -36,23 +36,53 @@ func (r *room) hold(p *peer, m *message) error {
 	return nil
 }
 
-// wait keeps m for p.
+// minShare is how many messages of one sender may wait for a peer at the least: an
+// offer and its candidates.
+const minShare = 32
+
+// wait keeps m for p. Of the messages and the bytes that may wait, a sender has half,
+// so that none keeps all others from being heard.
 func (r *room) wait(p *peer, m *message) error {
-	held := 0
+	held, theirs, size := 0, 0, 0
 	for _, w := range p.waiting {
-		if w.Kind == topics.Direct && w.Src != topics.Server {
-			held++
+		if w.Kind != topics.Direct || w.Src == topics.Server {
+			continue
+		}
+		held++
+		if w.Src == m.Src || m.sender != nil && w.sender == m.sender {
+			theirs++
+			size += len(w.Payload)
 		}
 	}
-	if held >= r.broker.MaxHeld {
+	most, bytes := r.broker.MaxHeld, r.broker.Queue
+	switch {
+	case held >= most:
 		return topics.Errorf(topics.Busy, "%d messages wait for %s already", held, p.name)
+	case theirs >= max(minShare, most/2):
+		return topics.Errorf(topics.Busy, "%d messages of %s wait for %s already", theirs, m.Src, p.name)
+	case p.bytes > 0 && p.bytes+len(m.Payload) > bytes:
+		return topics.Errorf(topics.Busy, "%d bytes wait for %s already, no more than %d can", p.bytes, p.name, bytes)
+	case size > 0 && size+len(m.Payload) > bytes/2:
+		return topics.Errorf(topics.Busy, "%d bytes of %s wait for %s already, no more than %d can", size, m.Src, p.name, bytes/2)
 	}
 	if m.Until.IsZero() && p.ages(m) { // the server says it
 		m.Until = r.deadline(p)
 	}
-	p.waiting = append(p.waiting, m)
+	r.waits(p, append(p.waiting, m))
 	r.await(p, m)
 	return nil
+}
+
+// waits has all wait for p, in place of what was, which it returns.
+func (r *room) waits(p *peer, all []*message) (was []*message) {
+	was, p.waiting = p.waiting, all
+	size := 0
+	for _, m := range all {
+		size += len(m.Payload)
+	}
+	r.broker.Queued.Add(int64(size - p.bytes))
+	p.bytes = size
+	return was
 }
 
 // deadline is when the sender of a message to p, accepted now, is told that it
@@ -100,13 +130,13 @@ func (r *room) late(p *peer) {
 func (r *room) failOverdue(p *peer) {
 	p.rest()
 	var all []*message
-	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
+	r.waits(p, slices.DeleteFunc(p.waiting, func(m *message) bool {
 		is := p.overdue(m)
 		if is {
 			all = append(all, m)
 		}
 		return is
-	})
+	}))
 	for _, m := range all {
 		r.failOne(p, m, topics.Errorf(topics.Offline, "%s is offline in %s", p.name, r.name))
 	}
@@ -132,13 +162,13 @@ func (r *room) holdOn(p *peer) (held []*message) {
 		return nil
 	}
 	began := p.began()
-	p.waiting = slices.DeleteFunc(p.waiting, func(m *message) bool {
+	r.waits(p, slices.DeleteFunc(p.waiting, func(m *message) bool {
 		stays := m.lasting() && m.sender != nil && !p.overdue(m) && (m.Session == "" || began[call{m.Session, m.Src}])
 		if stays {
 			held = append(held, m)
 		}
 		return stays
-	})
+	}))
 	return held
 }
 

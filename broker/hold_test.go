@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,6 +117,72 @@ func TestHoldIsBounded(t *testing.T) {
 		}
 		if err := alice.say("cam1", `{"type":"msg","data":3}`); topics.AsError(err).Code != topics.Busy {
 			t.Errorf("message 4: %v", err)
+		}
+	})
+}
+
+func TestOneSenderDoesNotKeepOthersFromASleepingDevice(t *testing.T) {
+	for name, payload := range map[string]string{
+		"by many messages": `{"type":"x-1"}`,
+		"by long messages": `{"type":"x-1","data":"` + strings.Repeat("x", 60_000) + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := asleep(t, Config{})
+				vera := b.open(t, topics.Identity{Name: "vera", Grants: []topics.Grant{{Room: "garage", Role: topics.Viewer, Of: "cam1"}}}).join("garage")
+				taken := 0
+				for ; taken < 64; taken++ {
+					if err := vera.say("cam1", "%s", payload); err != nil {
+						if topics.AsError(err).Code != topics.Busy {
+							t.Error(err)
+						}
+						break
+					}
+				}
+				if taken == 0 || taken > 32 || taken*len(payload) > 512<<10 {
+					t.Errorf("%d messages of %d bytes were taken", taken, len(payload))
+				}
+				alice := b.open(t, peerOf("alice", "garage")).join("garage")
+				if err := alice.say("cam1", `{"type":"offer","session":"k1"}`); err != nil {
+					t.Error(err)
+				}
+				for range 20 {
+					if err := alice.say("cam1", `{"type":"candidate","session":"k1","candidate":"1"}`); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestWhatIsHeldIsBoundedInBytesAndCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{})
+		long := `{"type":"msg","data":"` + strings.Repeat("x", 60_000) + `"}`
+		held := 0
+		for i := range 5 {
+			p := b.open(t, peerOf(fmt.Sprintf("alice%d", i), "garage")).join("garage")
+			for p.say("cam1", "%s", long) == nil {
+				held++
+			}
+		}
+		if n := held * len(long); n > 1<<20 || n < 900_000 {
+			t.Errorf("%d bytes are held", n)
+		}
+		if n := b.Queued.Load(); n != int64(held*len(long)) {
+			t.Errorf("%d bytes are counted, of %d", n, held*len(long))
+		}
+		time.Sleep(21 * time.Second)
+		if n := b.Queued.Load(); n != 0 {
+			t.Errorf("%d bytes are counted when nothing is held any more", n)
+		}
+		if err := b.open(t, peerOf("bob", "garage")).join("garage").say("cam1", "%s", long); err != nil {
+			t.Fatal(err)
+		}
+		b.open(t, device()).join("garage")
+		if n := b.Queued.Load(); n != 0 {
+			t.Errorf("%d bytes are counted when the device has them", n)
 		}
 	})
 }

@@ -23,7 +23,8 @@ type peer struct {
 	status   topics.Status
 	will     *message // published when it is given up
 	calls    map[call]struct{}
-	waiting  []*message  // sent while it was expected, or asleep
+	waiting  []*message  // sent while it was expected, or asleep; changed by room.waits only
+	bytes    int         // of it
 	timer    *time.Timer // runs while it is expected: back, or to open its inbox
 	turn     int         // tells one run of the timer from the next
 	patience *time.Timer // runs until the sender of something that waits is to be told

@@ -76,12 +76,9 @@ var errGone = topics.Errorf(topics.Offline, "the session was not resumed in time
 // resumed. When there is too much of it the member leaves the room, and the
 // session cannot be resumed; a new one learns afresh who is there.
 func (r *room) keep(in *member, m *message) {
-	p, size := in.peer, len(m.Payload)
-	for _, w := range p.waiting {
-		size += len(w.Payload)
-	}
-	if len(p.waiting) < maxMissed && size <= r.broker.Queue {
-		p.waiting = append(p.waiting, m)
+	p := in.peer
+	if len(p.waiting) < maxMissed && p.bytes+len(m.Payload) <= r.broker.Queue {
+		r.waits(p, append(p.waiting, m))
 		return
 	}
 	r.broker.Logger.Info("missed too much to resume", "room", r.name, "peer", p.name, "conn", in.session.name)
@@ -109,5 +106,5 @@ func (r *room) takeBack(in *member) {
 			m.Until = r.deadline(p)
 		}
 	}
-	p.waiting = slices.DeleteFunc(append(back, p.waiting...), func(m *message) bool { return !m.lasting() })
+	r.waits(p, slices.DeleteFunc(append(back, p.waiting...), func(m *message) bool { return !m.lasting() }))
 }

@@ -42,6 +42,7 @@ func (r *room) stop() {
 	for _, p := range r.peers {
 		p.expect(nil, 0)
 		p.rest()
+		r.waits(p, nil)
 	}
 }
 
@@ -154,8 +155,7 @@ func (r *room) opened(in *member) {
 
 // flush hands p what waited for it.
 func (r *room) flush(p *peer) {
-	waiting := p.waiting
-	p.waiting = nil
+	waiting := r.waits(p, nil)
 	p.rest()
 	for _, m := range waiting {
 		if m.sender != nil && !m.sender.mayStill(m.Address) {
@@ -263,8 +263,7 @@ func (r *room) expired(p *peer, turn int) {
 
 // failAll fails what waits for p.
 func (r *room) failAll(p *peer, why string) {
-	waiting := p.waiting
-	p.waiting = nil
+	waiting := r.waits(p, nil)
 	p.rest()
 	for _, m := range waiting {
 		if m.Kind != topics.Direct {
@@ -316,7 +315,7 @@ func (r *room) giveUp(p *peer, why string) {
 	if p.device {
 		p.since = time.Now()
 		r.announce(p, []byte(topics.PresenceOffline))
-		p.waiting = held
+		r.waits(p, held)
 		for _, m := range held {
 			r.await(p, m)
 			if m.opens {
@@ -324,6 +323,7 @@ func (r *room) giveUp(p *peer, why string) {
 			}
 		}
 	} else {
+		r.waits(p, nil)
 		delete(r.peers, p.name)
 		r.fanOut(presenceOf(r, p, nil), in)
 	}
