@@ -29,8 +29,9 @@ func (r *room) direct(m *message, me *peer, from *member) error {
 	switch {
 	case p == nil:
 		return topics.Errorf(topics.NotFound, "there is no %s in %s", m.Dst, r.name)
-	case p.status.Max > 0 && len(m.Payload) > p.status.Max:
-		return topics.Errorf(topics.TooLarge, "the message has %d bytes, %s takes at most %d", len(m.Payload), m.Dst, p.status.Max)
+	}
+	if err := p.takes(m); err != nil {
+		return err
 	}
 	m.Until = r.deadline(p)
 	if !m.expires.IsZero() && m.expires.Before(m.Until) {
@@ -52,6 +53,14 @@ func (r *room) direct(m *message, me *peer, from *member) error {
 		p.calls[call{m.Session, me.name}] = struct{}{}
 	}
 	r.watch(m, p.member)
+	return nil
+}
+
+// takes says whether m is short enough for p.
+func (p *peer) takes(m *message) error {
+	if most := p.status.Max; most > 0 && len(m.Payload) > most {
+		return topics.Errorf(topics.TooLarge, "the message has %d bytes, %s takes at most %d", len(m.Payload), p.name, most)
+	}
 	return nil
 }
 

@@ -186,3 +186,52 @@ func TestWhatIsHeldIsBoundedInBytesAndCounted(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatWaitedForADeviceThatTakesLessNowIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{MaxSessions: 1})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		if err := alice.say("cam1", `{"type":"offer","session":"k1","sdp":"%s"}`, strings.Repeat("x", 10_000)); err != nil {
+			t.Fatal(err)
+		}
+		alice.types()
+		cam := b.open(t, device())
+		if err := cam.s.Publish(topics.Address{Room: "garage", Kind: topics.Presence, Src: "cam1"}, []byte(`{"online":true,"max":4096}`)); err != nil {
+			t.Fatal(err)
+		}
+		cam.join("garage").expect("+alice hello")
+		alice.expect("+cam1 too-large")
+		if err := alice.say("cam1", `{"type":"offer","session":"k2"}`); err != nil {
+			t.Errorf("the session that never began is open: %v", err)
+		}
+	})
+}
+
+func TestADeviceThatComesBackBySubscribingTakesNoMoreThanBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		cam := b.open(t, device())
+		if err := cam.s.Publish(topics.Address{Room: "garage", Kind: topics.Presence, Src: "cam1"}, []byte(`{"online":true,"max":4096}`)); err != nil {
+			t.Fatal(err)
+		}
+		cam.join("garage").s.Close(true)
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		long := func(when string, want topics.Code) {
+			t.Helper()
+			var got topics.Code
+			if err := alice.say("cam1", `{"type":"msg","data":"%s"}`, strings.Repeat("x", 10_000)); err != nil {
+				got = topics.AsError(err).Code
+			}
+			if got != want {
+				t.Errorf("%s: code %d, want %d", when, got, want)
+			}
+		}
+		long("asleep", topics.TooLarge)
+		cam = b.open(t, device()).join("garage")
+		long("back", topics.TooLarge)
+		if err := cam.s.Publish(topics.Address{Room: "garage", Kind: topics.Presence, Src: "cam1"}, []byte(`{"online":true}`)); err != nil {
+			t.Fatal(err)
+		}
+		long("and without a limit", 0)
+	})
+}

@@ -121,6 +121,7 @@ func (r *room) join(s *Session, presence []byte, status topics.Status) error {
 		p.online, p.since = true, time.Now()
 		if presence == nil {
 			presence = []byte(topics.PresenceOnline)
+			status.Max = p.status.Max // of a device that has not said another yet
 		}
 	}
 	if presence != nil {
@@ -174,7 +175,11 @@ func (r *room) flush(p *peer) {
 			r.failOne(p, m, topics.Errorf(topics.Offline, "%s in %s did not acknowledge it in time", p.name, r.name))
 			continue
 		}
-		if err := r.hand(p, m); err != nil {
+		err := p.takes(m) // which may take less now than when it was away
+		if err == nil || m.sender == nil {
+			err = r.hand(p, m)
+		}
+		if err != nil {
 			r.failOne(p, m, err)
 		}
 	}
