@@ -87,7 +87,7 @@ func (r *room) keep(in *member, m *message) {
 	in.session.mu.Unlock()
 	r.takeBack(in)
 	in.peer, p.member = nil, nil
-	p.expect(r, r.broker.Grace)
+	p.expect(r, max(r.broker.Grace, 1)) // without a grace it is gone when all that is being said has been said
 	r.drop(in)
 	r.failOverdue(p)
 }

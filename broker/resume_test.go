@@ -241,3 +241,43 @@ func TestASenderIsToldThoughTheGrantOfTheSuspendedDeviceWasTakenMeanwhile(t *tes
 		alice.expect("offline")
 	})
 }
+
+func TestASuspendedSessionThatMissesTooMuchIsGoneThoughThereIsNoGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{Queue: 4096, Grace: -1})
+		bob := b.open(t, peerOf("bob", "garage")).join("garage")
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		if err := bob.say("alice", `{"type":"offer","session":"k3"}`); err != nil {
+			t.Fatal(err)
+		}
+		bob.types()
+		alice.s.Suspend(30 * time.Second)
+		for range 5 {
+			if err := bob.s.Publish(topics.Address{Room: "garage", Kind: topics.All, Src: "bob"}, fmt.Appendf(nil, `{"type":"msg","data":"%01000d"}`, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		bob.expect("bye -alice")
+		alice.s.Close(false)
+	})
+}
+
+func TestWhatWaitsForADeviceThatJoinsByItsPresenceAloneIsToldThoughThereIsNoGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{Grace: -1})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		if err := alice.say("cam1", `{"type":"offer","session":"k3"}`); err != nil {
+			t.Fatal(err)
+		}
+		cam := b.open(t, device())
+		if err := cam.s.Publish(topics.Address{Room: "garage", Kind: topics.Presence, Src: "cam1"}, []byte(`{"online":true}`)); err != nil {
+			t.Fatal(err)
+		}
+		alice.types()
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		alice.expect("offline")
+	})
+}
