@@ -29,6 +29,7 @@ type client struct {
 	mochi   atomic.Pointer[mqtt.Client] // nil until its CONNACK was written
 	session *Session                    // nil before CONNECT was accepted
 	largest uint32                      // packet that it takes, 0 for any; set before mochi
+	ended   atomic.Pointer[end]         // why the server ended it; nil if it did not
 
 	// Of the packet that is being answered; only the reading goroutine uses them.
 	packet      []byte        // what mochi has yet to read of it
@@ -83,6 +84,8 @@ func (c *client) serve() {
 func (c *client) gone(err error) {
 	if guarded := c.Conn.Err(); guarded != nil {
 		err = guarded
+	} else if why := c.ended.Load(); why != nil {
+		err = errors.New(why.text)
 	}
 	remote := c.RemoteAddr().String()
 	if c.session == nil {
@@ -92,6 +95,7 @@ func (c *client) gone(err error) {
 		c.broker.Logger.Debug("disconnected", "conn", c.session.name, "peer", c.session.peer, "remote", remote, "left", left, "why", fmt.Sprint(err))
 		// A DISCONNECT is a leave, which withdraws the will unless its reason is
 		// 0x04 (MQTT 5, 3.14.2.1).
+		c.session.lostBy(fmt.Sprint(err))
 		reason, left := c.Left()
 		c.session.close(left, !left || reason == packets.CodeDisconnectWillMessage.Code, nil)
 	}
@@ -196,6 +200,7 @@ func (c *client) uncork() {
 // end tells the client why and closes the connection, without waiting for it.
 // MQTT 3.1.1 has no words for it.
 func (c *client) end(why end) {
+	c.ended.CompareAndSwap(nil, &why)
 	if mochi := c.mochi.Load(); mochi != nil && c.Version() >= 5 {
 		_ = mochi.WritePacket(packets.Packet{
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},

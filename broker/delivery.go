@@ -122,7 +122,7 @@ func (r *room) must(p *peer, m *message) {
 		}
 		r.waits(p, append(p.waiting, m))
 	case p.member != nil && topics.AsError(err).Code == topics.Busy:
-		p.member.session.receiver.end(endSlow)
+		p.member.session.tooSlow()
 	}
 }
 
@@ -161,7 +161,7 @@ func (r *room) pass(in *member, m *message) {
 		r.keep(in, m)
 	} else if how, ok := in.reception(m.Address, false); ok {
 		if err := in.session.receiver.deliver(m, how); errors.Is(err, errFull) {
-			in.session.receiver.end(endSlow) // it missed what it must know
+			in.session.tooSlow() // it missed what it must know
 		}
 	}
 	if m.Type == topics.TypeError {

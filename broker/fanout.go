@@ -81,7 +81,7 @@ func (r *room) deliver(in *member, m *message, how reception) *topics.Error {
 	case m.Kind == topics.All && in.peer != nil:
 		return undelivered(err, in.peer.name, r.name).Of(m.Message, in.peer.name)
 	case errors.Is(err, errFull):
-		in.session.receiver.end(endSlow)
+		in.session.tooSlow()
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func (o *outside) expire() {
 // left with a gap that nobody tells of.
 func (o *outside) deliver(to *Session, m *message, how reception) {
 	if to.receiver.deliver(m, how) == errFull {
-		to.receiver.end(endSlow)
+		to.tooSlow()
 	}
 }
 

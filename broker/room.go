@@ -244,7 +244,7 @@ func (r *room) part(s *Session, left, withWill bool) {
 		r.giveUp(p, "left")
 		return
 	}
-	r.broker.Logger.Info("connection lost", "room", r.name, "peer", p.name, "conn", s.name, "grace", r.broker.Grace)
+	r.broker.Logger.Info("connection lost", "room", r.name, "peer", p.name, "conn", s.name, "grace", r.broker.Grace, s.whyLost())
 	p.expect(r, r.broker.Grace)
 	r.failOverdue(p)
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -37,6 +38,8 @@ type Session struct {
 	missed  bool        // more than was kept for it
 	retired bool        // it is ending, since another took over: it enters no room any more
 	closed  bool
+	slow    bool   // it is ending, since it does not take what it subscribed to
+	why     string // its connection was lost, if that is known
 }
 
 // viaMQTT is the door "mqtt" of a presence.
@@ -198,6 +201,9 @@ func (s *Session) close(left, will bool, why *end) {
 		return
 	}
 	s.closed = true
+	if why != nil {
+		s.why = why.text
+	}
 	s.ended()
 	for _, t := range []*time.Timer{s.expiry, s.renewal, s.lost} {
 		if t != nil {
@@ -239,6 +245,37 @@ func (s *Session) mayStill(a topics.Address) bool {
 		}
 	}
 	return id.MayPublish(a)
+}
+
+// tooSlow ends the connection of a session that missed what it would not learn in
+// another way.
+func (s *Session) tooSlow() {
+	s.mu.Lock()
+	again := s.slow
+	s.slow = true
+	s.mu.Unlock()
+	if again {
+		return // it is ending
+	}
+	s.broker.Logger.Warn("cut off", "peer", s.peer, "conn", s.name, "via", s.via, "why", endSlow.text)
+	s.receiver.end(endSlow)
+}
+
+// lostBy says why the connection is over, to be called before the session is closed.
+func (s *Session) lostBy(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.why = why
+}
+
+// whyLost is that, for the log; nothing when it is not known.
+func (s *Session) whyLost() slog.Attr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why == "" {
+		return slog.Attr{}
+	}
+	return slog.String("why", s.why)
 }
 
 func (s *Session) isClosed() bool {
