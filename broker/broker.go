@@ -134,6 +134,7 @@ type Broker struct {
 	mu       sync.Mutex // guards what follows, and changes of watchers
 	clients  map[*client]struct{}
 	sessions map[*Session]struct{}
+	listed   map[string]int // in how many rooms a device is, or stays listed
 	closed   bool
 	serving  sync.WaitGroup // a ServeConn each
 }
@@ -148,7 +149,7 @@ func New(c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{Config: c, clients: make(map[*client]struct{}), sessions: make(map[*Session]struct{})}
+	b := &Broker{Config: c, clients: make(map[*client]struct{}), sessions: make(map[*Session]struct{}), listed: make(map[string]int)}
 	b.watchers.Store(new([]*member))
 	b.outside = newOutside(b)
 	b.limits = guard.Limits{Packets: packetsPer * c.Rate, Handshake: c.Handshake, Queue: c.Queue, Queued: c.Queued, Write: c.Write, Soon: c.Soon}

@@ -121,6 +121,7 @@ func (r *room) reconsider(s *Session) {
 			r.takeBack(in) // what its client has not got it gets no more
 		}
 		r.warn(in, topics.Errorf(topics.Forbidden, "%s may not be in %s any more", s.peer, r.name))
+		r.unlist(in.peer)
 		r.giveUp(in.peer, "not granted any more")
 	}
 	if r.members[s] == nil {
@@ -149,11 +150,14 @@ func (s *Session) expire() {
 // good nothing waits for them.
 func (s *Session) expel(why *topics.Error, gone bool) {
 	s.broker.Logger.Info("expelled", "peer", s.peer, "conn", s.name, "via", s.via, "why", why.Message)
-	s.identity.Store(nil)
+	s.former.Store(s.identity.Swap(nil))
 	for _, r := range s.inRooms() {
 		r.mu.Lock()
 		if in := r.members[s]; in != nil {
 			r.warn(in, why)
+			if gone && in.peer != nil {
+				r.unlist(in.peer)
+			}
 		}
 		r.leave()
 	}
@@ -161,13 +165,20 @@ func (s *Session) expel(why *topics.Error, gone bool) {
 	s.close(gone, !gone, &end{code: 0x87, text: why.Message, why: why})
 }
 
-// Recheck asks, of every session, what its identity may do by now (Config.Still);
-// to be called after accounts have changed. A session that is just being opened is
+// Recheck asks, of every session and every device that is listed without one, what
+// its identity may do by now (Config.Still); to be called after accounts have changed. A session that is just being opened is
 // either among them, or asks by itself and sees the change.
 func (b *Broker) Recheck() {
 	for _, s := range b.allSessions() {
 		_ = s.recheck() // the session was told
 	}
+	if b.Still == nil {
+		return
+	}
+	b.rooms.Range(func(_, r any) bool {
+		r.(*room).recheckListed()
+		return true
+	})
 }
 
 func (b *Broker) allSessions() []*Session {

@@ -22,6 +22,9 @@
 // (Config.Queued). Of one sender half of that may wait, and half of Config.MaxHeld
 // but at least 32 messages (hold.go).
 //
+// A device stays listed in 256 rooms at most (listed.go), and in each until it may not
+// be there any more or the server stops.
+//
 // # What is asked of mochi, and what is not
 //
 // mochi reads and answers CONNECT, SUBSCRIBE, UNSUBSCRIBE and what belongs to QoS

@@ -14,7 +14,7 @@ import (
 // is offline. The room's lock guards it.
 type peer struct {
 	name     string
-	device   bool
+	device   bool     // it stays listed when it is offline
 	member   *member  // the connection it has; nil while it has none
 	session  *Session // of the connection that it has, or had last
 	online   bool     // it is there, or expected back

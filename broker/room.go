@@ -110,6 +110,7 @@ func (r *room) join(s *Session, presence []byte, status topics.Status) error {
 			return topics.Errorf(topics.Busy, "room %s is full: it has %d peers", r.name, most)
 		}
 		p = newPeer(s)
+		p.device = p.device && r.broker.list(p.name)
 		r.peers[p.name] = p
 	}
 	if old := p.member; old != nil && old != in {

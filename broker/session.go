@@ -23,6 +23,7 @@ type Session struct {
 	receiver receiver
 	will     *message                        // asked for at CONNECT, nil for none; published when the peer is given up
 	identity atomic.Pointer[topics.Identity] // what it may do by now; nil: nothing any more
+	former   atomic.Pointer[topics.Identity] // what it could do before it was expelled
 	filters  atomic.Int32                    // how many subscriptions it holds
 	messages *budget
 	joins    *budget
