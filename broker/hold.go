@@ -14,18 +14,17 @@ import (
 func (r *room) hold(p *peer, m *message) error {
 	if m.opens {
 		began := p.began()
+		var older []*message
 		r.waits(p, slices.DeleteFunc(p.waiting, func(old *message) bool {
-			if old.Src != m.Src || old.Session == m.Session || !began[call{old.Session, old.Src}] {
-				return false // of another call, or of one that may be going on
+			is := old.Src == m.Src && old.Session != m.Session && began[call{old.Session, old.Src}] // not of one that may be going on
+			if is {
+				older = append(older, old)
 			}
-			if old.opens {
-				if from := r.peers[old.Src]; from != nil {
-					from.end(old, p)
-				}
-				r.tellSender(old, topics.Errorf(topics.Offline, "%s is not here yet, and %s waits for it in place of %s", p.name, m.Session, old.Session))
-			}
-			return true
+			return is
 		}))
+		for _, old := range older {
+			r.failOne(p, old, topics.Errorf(topics.Offline, "%s is not here yet, and %s waits for it in place of %s", p.name, m.Session, old.Session))
+		}
 	}
 	if err := r.wait(p, m); err != nil {
 		return err

@@ -89,7 +89,7 @@ func TestNewerOfferTakesThePlaceOfTheOneThatWaits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		alice.expect("offline") // about k1
+		alice.expect("offline offline") // about k1, of which both were accepted
 		bob.expect("")
 		cam := b.open(t, device()).join("garage")
 		cam.mu.Lock()
