@@ -12,6 +12,7 @@ import (
 type note struct {
 	room, src, dst string
 	kind, session  string
+	about          string // of what is said to all: its kind
 	text           string // of the server: as failure has it
 	by             *link  // nil: the server
 	opens          bool   // it began its session
@@ -80,12 +81,7 @@ func (m *model) takeBack(s *stay) {
 			if l.proven(o) {
 				return true
 			}
-			again := *o.note // who said it is known by its name only, and a bye is nobody's
-			if from := m.stays[place{o.room, o.src}]; from == nil || o.kind == "bye" {
-				again.by = nil
-			} else {
-				again.by = from.last
-			}
+			again := *o.note // of which it is forgotten that it began its session
 			again.opens = false
 			o.note = &again
 		}
@@ -152,7 +148,7 @@ func (m *model) failOne(n *note) {
 // holdOn takes out of what waits for a device what goes on waiting while it is
 // offline.
 func (m *model) holdOn(s *stay) (held []*note) {
-	if s.name != m.device {
+	if !m.listed(s) {
 		return nil
 	}
 	began := s.began()
@@ -181,6 +177,9 @@ func (s *stay) began() func(*note) bool {
 func (n *note) talk() talk { return talkOf(n.room, n.session, n.src, n.dst) }
 
 func (n *note) refused(code topics.Code) string {
+	if n.about != "" {
+		return failure(n.room, code, n.about, n.session, n.dst)
+	}
 	return failure(n.room, code, n.kind, n.session, n.dst)
 }
 
@@ -254,19 +253,20 @@ func (s *stay) held() (count int) {
 	return count
 }
 
-// supersede drops the other sessions of the sender that have yet to begin. Of each
-// the sender is told once, about its beginning.
+// supersede drops the other sessions of the sender that have yet to begin, of
+// whose messages the sender is told.
 func (m *model) supersede(n *note, to *stay) {
 	began := to.began()
+	var older []*note
 	for _, old := range slices.Clone(to.waiting) {
 		if old.src != n.src || old.session == n.session || !began(old) {
 			continue
 		}
 		to.waiting = slices.DeleteFunc(to.waiting, func(o *note) bool { return o == old })
-		if old.opens {
-			delete(m.talks, old.talk())
-			m.tell(old, topics.Offline)
-		}
+		older = append(older, old)
+	}
+	for _, old := range older {
+		m.failOne(old)
 	}
 }
 
@@ -293,7 +293,7 @@ func (m *model) sayAll(l *link, room, kind, text string) topics.Code {
 		case o == l || !o.reads[room]:
 		case o.lost:
 			s := m.stays[place{room, o.name}]
-			s.waiting = append(s.waiting, &note{room: room, src: l.name, kind: "all", text: text})
+			s.waiting = append(s.waiting, &note{room: room, src: l.name, dst: o.name, kind: "all", about: kind, text: text, by: l})
 		default:
 			o.hear(told("all", l.name, room, text))
 		}

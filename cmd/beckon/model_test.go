@@ -71,6 +71,7 @@ type stay struct {
 	last    *link     // the newest
 	until   time.Time // the end of its grace; zero for none
 	away    bool      // a device that is offline
+	barred  bool      // a device that may not be there any more
 	shown   string    // its presence
 	waiting []*note
 }
@@ -135,12 +136,15 @@ func (m *model) release(s *stay) {
 	s.waiting = nil
 	for _, n := range waiting {
 		switch {
+		case n.by != nil && !m.may[place{s.room, n.by.name}]:
+			if n.opens {
+				delete(m.talks, n.talk())
+			}
+			m.tell(n, topics.Forbidden)
 		case n.kind == "all":
 			s.link.hear(told("all", n.src, n.room, n.text))
 		case m.overdue(n, s):
 			m.failOne(n)
-		case n.by != nil && !m.may[place{s.room, n.by.name}]:
-			m.tell(n, topics.Forbidden)
 		default:
 			s.link.arrive(n)
 		}
@@ -260,7 +264,7 @@ func (m *model) giveUp(s *stay) {
 	}
 	s.waiting = held
 	s.link, s.until = nil, time.Time{}
-	if s.name == m.device {
+	if m.listed(s) {
 		s.away = true
 		m.show(s, "offline")
 		return
@@ -283,9 +287,24 @@ func (m *model) grant(at place, may bool) {
 				m.takeBack(s)
 			}
 			l.hear(failure(at.room, topics.Forbidden, "", "", ""))
+			s.barred = true
 			m.giveUp(s)
 		}
 		delete(l.reads, at.room)
+	}
+	if s := m.stays[at]; s != nil {
+		m.unlist(s)
+	}
+}
+
+// listed reports whether s stays, as offline, when it is given up.
+func (m *model) listed(s *stay) bool { return s.name == m.device && !s.barred }
+
+// unlist gives up a device that is not there and may not be.
+func (m *model) unlist(s *stay) {
+	if s.name == m.device && s.link == nil {
+		s.barred = true
+		m.giveUp(s)
 	}
 }
 
@@ -302,7 +321,15 @@ func (m *model) revoke(name string) {
 			l.hear(failure("", topics.Unauthorized, "", "", ""))
 		}
 		l.ended = topics.Unauthorized
+		for _, s := range m.sorted() {
+			s.barred = s.barred || s.link == l
+		}
 		m.close(l, true)
+	}
+	for _, s := range m.sorted() {
+		if s.name == name {
+			m.unlist(s)
+		}
 	}
 }
 
