@@ -88,6 +88,7 @@ import (
 //	      not used: one hook              TestEngineKeepsNoSubscriptionMessageSessionOrWill
 //	26  PUBACK never says 0x10, CONNACK never the maximum packet size
 //	      incoming.go refuse              TestReasonBelow0x80ComesWithoutProblemInformation
+//	      engine.go Write                 TestReasonBelow0x80OfQoS2ComesWithoutWords
 //	      engine.go OnPacketEncode        TestWhatTheConnackOffersIsThere, TestRefusedPublishIsToldInEveryVersionAndReachesNobody
 
 // canary is a pair of peers whose messages must go on arriving.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/beckon-rtc/beckon/topics"
 	paho5 "github.com/eclipse/paho.golang/paho"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // What was accepted for a connection and did not arrive goes to the next one of
@@ -248,6 +249,32 @@ func TestReasonBelow0x80ComesWithoutProblemInformation(t *testing.T) {
 	alice.expect("rtc/v1/garage/to/alice/_ hello")
 	if code := alice.publish("rtc/v1/garage/to/nobody/alice", `{"type":"msg"}`, 1); code != 0x10 {
 		t.Errorf("reason %#x, want 0x10", code)
+	}
+}
+
+func TestReasonBelow0x80OfQoS2ComesWithoutWords(t *testing.T) {
+	s := serve(t, Config{})
+	for what, properties := range map[string][]byte{
+		"no problem information": {0x17, 0},
+		"packets of 100 bytes":   {0x27, 0, 0, 0, 100},
+	} {
+		conn := s.dial(t)
+		send(t, conn, connect5("alice", "", properties...))
+		receive(t, conn)
+		send(t, conn, packet(0x82, []byte{0, 1, 0}, text("rtc/v1/garage/all/+"), []byte{0}))
+		receive(t, conn)
+		send(t, conn, packet(0x32, text("rtc/v1/garage/peers/alice"), []byte{0, 2, 0}, []byte(`{"online":true}`)))
+		receive(t, conn)
+		send(t, conn, packet(0x34, text("rtc/v1/garage/to/nobody/alice"), []byte{0, 7, 0}, []byte(`{"type":"msg"}`)))
+		if pk := parsed(t, 5, receive(t, conn)); pk.FixedHeader.Type != packets.Pubrec || pk.PacketID != 7 || pk.ReasonCode != 0x10 {
+			t.Errorf("%s: got type %d, reason %#x, want PUBREC 0x10", what, pk.FixedHeader.Type, pk.ReasonCode)
+		}
+		send(t, conn, []byte{0x62, 2, 0, 7})
+		if pk := parsed(t, 5, receive(t, conn)); pk.FixedHeader.Type != packets.Pubcomp || pk.PacketID != 7 || pk.ReasonCode != 0 {
+			t.Errorf("%s: got type %d, reason %#x, want PUBCOMP", what, pk.FixedHeader.Type, pk.ReasonCode)
+		}
+		_ = conn.Close()
+		waitFor(t, "the end of the connection", func() bool { return s.connections() == 0 })
 	}
 }
 
