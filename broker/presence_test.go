@@ -365,3 +365,12 @@ func waitFor(t *testing.T, what string, is func() bool) {
 		}
 	}
 }
+
+func TestAPeerIsGreetedWhenItsFilterIsForTheServerToo(t *testing.T) {
+	s := serve(t, Config{})
+	cam := s.client3(t, "cam1").subscribe("rtc/v1/garage/to/cam1/alice")
+	cam.subscribe(inbox("garage", "cam1"))
+	cam.expect("rtc/v1/garage/to/cam1/_ hello")
+	cam.subscribe(inbox("garage", "cam1"))
+	cam.quiet("garage")
+}

@@ -148,7 +148,8 @@ func (r *room) join(s *Session, presence []byte, status topics.Status) error {
 func (r *room) opened(in *member) {
 	p := in.peer
 	p.expect(nil, 0)
-	if !in.greeted {
+	said := topics.Address{Room: r.name, Kind: topics.Direct, Dst: p.name, Src: topics.Server}
+	if _, hears := in.reception(said, false); hears && !in.greeted { // a filter may be for one sender only
 		in.greeted = true
 		r.tell(in, r.broker.hello(topics.TypeHello, r.name, in.session).Payload(), topics.TypeHello)
 	}
