@@ -25,6 +25,9 @@
 // A device stays listed in 256 rooms at most (listed.go), and in each until it may not
 // be there any more or the server stops.
 //
+// Outside the rooms 10,000 topics may have a retained message, of 64 MiB together, of
+// which one identity has half (retained.go).
+//
 // # What is asked of mochi, and what is not
 //
 // mochi reads and answers CONNECT, SUBSCRIBE, UNSUBSCRIBE and what belongs to QoS

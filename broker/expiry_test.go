@@ -144,7 +144,7 @@ func TestARetainedMessageThatExpiredIsForgotten(t *testing.T) {
 		if len(left) != 2 || left["home/cam1/door"] != 58 || left["home/cam1/name"] != 0 {
 			t.Errorf("got %v", left)
 		}
-		if n := len(b.outside.retained); n != 2 {
+		if n := len(b.outside.retained.messages); n != 2 {
 			t.Errorf("%d are kept", n)
 		}
 	})

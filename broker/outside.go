@@ -1,15 +1,11 @@
 package broker
 
 import (
-	"maps"
 	"slices"
 	"sync"
 
 	"github.com/beckon-rtc/beckon/topics"
 )
-
-// maxRetained is how many topics outside the rooms may have a retained message.
-const maxRetained = 10_000
 
 // outside is ordinary MQTT between clients whose grants open topics outside the
 // root: a camera's motion sensor, a hub's switch. Nothing of the rooms is in it.
@@ -18,13 +14,13 @@ type outside struct {
 
 	mu        sync.Mutex // guards what follows
 	listeners map[*Session][]subscription
-	retained  map[string]*message
+	retained  retained
 	wills     map[willOf]*Session // the newest connection of a peer with a last will there
 	turn      int                 // whose turn it is in shared subscriptions
 }
 
 func newOutside(b *Broker) *outside {
-	return &outside{broker: b, listeners: make(map[*Session][]subscription), retained: make(map[string]*message), wills: make(map[willOf]*Session)}
+	return &outside{broker: b, listeners: make(map[*Session][]subscription), retained: newRetained(), wills: make(map[willOf]*Session)}
 }
 
 // willOf is whose last will is for which topic.
@@ -47,15 +43,10 @@ func (o *outside) publish(s *Session, m *message) error {
 // spread does it, with o.mu held.
 func (o *outside) spread(s *Session, m *message) error {
 	if m.retained {
-		if len(o.retained) >= maxRetained {
-			o.expire()
-		}
 		if len(m.Payload) == 0 {
-			delete(o.retained, m.topic) // [MQTT-3.3.1-6]
-		} else if _, known := o.retained[m.topic]; !known && len(o.retained) >= maxRetained {
-			return topics.Errorf(topics.Busy, "%d topics outside the rooms have a retained message, no more can", maxRetained)
-		} else {
-			o.retained[m.topic] = m
+			o.retained.remove(m.topic) // [MQTT-3.3.1-6]
+		} else if err := o.retained.put(s.peer, m); err != nil {
+			return err
 		}
 	}
 	var shared map[string][]candidate
@@ -90,11 +81,6 @@ func (o *outside) spread(s *Session, m *message) error {
 		o.deliver(chosen.in.session, m, how)
 	}
 	return nil
-}
-
-// expire lets go of what is retained and has expired [MQTT-3.3.2-5]. o.mu is held.
-func (o *outside) expire() {
-	maps.DeleteFunc(o.retained, func(_ string, m *message) bool { return m.expired() })
 }
 
 // deliver sends m to a listener. One whose queue is full is cut off rather than
@@ -163,12 +149,12 @@ func (o *outside) subscribe(s *Session, sub subscription) error {
 	if group != "" || sub.handling == 2 || sub.handling == 1 && at >= 0 {
 		return nil
 	}
-	o.expire()
+	o.retained.expire()
 	how := reception{retain: true, stood: sub.text}
 	how.take(&sub)
-	for topic, m := range o.retained {
+	for topic, m := range o.retained.messages {
 		if topics.Covers(inner, topic) {
-			o.deliver(s, m, how)
+			o.deliver(s, m.message, how)
 		}
 	}
 	return nil
