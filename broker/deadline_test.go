@@ -119,7 +119,7 @@ func TestASenderHearsInTimeOfASessionThatIsSuspendedAndResumed(t *testing.T) {
 		time.Sleep(10*time.Second - 1)
 		synctest.Wait()
 		alice.expect("")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		alice.expect("offline")
 		if err := cam.s.Resume(); err != nil {
