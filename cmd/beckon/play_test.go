@@ -23,7 +23,7 @@ import (
 //
 //	go test ./cmd/beckon -run ModelOnFakeTime -rapid.checks=2000 -rapid.steps=60
 func TestModelOnFakeTimeEveryMessageHasOneFateAndItsSenderHearsIt(t *testing.T) {
-	sequences(t, 100, 60)
+	sequences(t, 60, 60)
 	rapid.Check(t, func(rt *rapid.T) {
 		rapid.SyncTest(rt, func(rt *rapid.T) {
 			p := &play{T: rt, tb: &bubble{TB: t, rt: rt}, model: newModel(time.Now()), stage: new(pipes)}

@@ -123,7 +123,7 @@ func TestThreatNobodyIsTakenForAnotherServer(t *testing.T) {
 // as anyone, or outside the rooms, is held to the budget.
 func TestThreatRingOfBridgesIsHeldToTheBudget(t *testing.T) {
 	const perSecond, burst = 20, 50
-	lasting := time.Duration(times(4, 30)) * time.Second
+	lasting := time.Duration(times(2, 30)) * time.Second
 	var rings sync.WaitGroup // all at once: most of the time they wait for mosquitto
 	for name, c := range map[string]struct {
 		role, topic string

@@ -169,7 +169,7 @@ func TestThreatMutatedPacketsHurtNobodyElse(t *testing.T) {
 		scheme, version := schemes[i/2], byte(4+i%2)
 		f := &fuzzer{open: func() (net.Conn, error) { return b.open(scheme) }, random: rand.New(rand.NewPCG(uint64(i), 13)), version: version}
 		defer f.close()
-		for looked.Load() < total && (*long || time.Since(start) < 8*time.Second) {
+		for looked.Load() < total && (*long || time.Since(start) < 5*time.Second) {
 			lives, ended, err := f.try()
 			if err != nil {
 				t.Errorf("%s: %v", scheme, err)
