@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,10 @@ type Config struct {
 
 	Webhook string // URL that is asked about who is not in Users
 	APIKeys string // file of the keys for MintToken, YAML
+
+	// Hasher makes the process in which passwords are hashed, which calls
+	// ServeHashes with its standard input and output. Nil: they are in this one.
+	Hasher func() *exec.Cmd
 
 	Logins int              // failed logins of an address, and of a name, a minute; 10, negative: no limit
 	Root   topics.Root      // of the rooms, which no filter in Users may reach; "rtc"
@@ -89,8 +94,13 @@ func New(c Config) (*Auth, error) {
 		c.Now = time.Now
 	}
 	a := &Auth{
-		Config: c, throttle: newThrottle(c.Logins, c.Now), hasher: newHasher(), secret: []byte(rand.Text()),
+		Config: c, throttle: newThrottle(c.Logins, c.Now), secret: []byte(rand.Text()),
 		sums: make(map[string][32]byte),
+	}
+	if c.Hasher == nil {
+		a.hasher = newHasher(nil)
+	} else {
+		a.hasher = newHasher(&aside{command: c.Hasher, log: c.Logger})
 	}
 	wrong := []error{c.check()}
 	var err error
@@ -265,7 +275,7 @@ func (a *Auth) checkPassword(ctx context.Context, l *login, name string) (*user,
 	if exists {
 		h = u.hash
 	}
-	ok, err := a.hasher.verify(ctx, h, l.password, l.allowed)
+	ok, err := a.hasher.verify(ctx, h, l.password, l.attempt)
 	if err != nil {
 		return nil, err
 	}
@@ -364,9 +374,12 @@ func (a *Auth) stampOf(secret string) string {
 	return hex.EncodeToString(mac.Sum(nil)[:12])
 }
 
-// Close lets go of connections to the webhook and the set of keys. Run ends by
-// its context.
+// Close lets go of connections to the webhook and the set of keys, and ends the
+// process that hashes. Run ends by its context.
 func (a *Auth) Close() error {
+	if a.hasher.aside != nil {
+		a.hasher.aside.close()
+	}
 	if a.jwks != nil {
 		a.jwks.client.CloseIdleConnections()
 	}

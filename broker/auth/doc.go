@@ -25,6 +25,12 @@
 // behind a proxy on this machine, where all come from one address, which does not
 // count. The reasons, and what is forgotten first, stand at [throttle].
 //
+// A hash takes tens of milliseconds of a core, so guesses without end would hold
+// up calls. Passwords are hashed in a process of their own, therefore, which runs
+// only when nothing else wants to ([aside]); few at a time, and few wait, in one
+// lane who has logged in before from where it is and in another all others
+// ([hasher]). Who does not fit in is told to come again.
+//
 // A connection by the webhook ends when its answer says ("expires"), or else after
 // its "ttl", an hour at least: it has to log in again then, and the webhook is
 // asked again. Within ttl it is not asked twice, but after a reload it is.

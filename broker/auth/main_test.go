@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain hashes passwords when a test starts the test binary for that.
+func TestMain(m *testing.M) {
+	if slices.Equal(os.Args[1:], []string{"hash"}) {
+		if err := ServeHashes(os.Stdin, os.Stdout); err != nil {
+			panic(err)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // planted is in every password and secret of these tests: no log line and no
 // error may have it.

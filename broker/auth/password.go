@@ -1,18 +1,14 @@
 package auth
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
-	"github.com/beckon-rtc/beckon/topics"
 	"golang.org/x/crypto/argon2"
 )
 
@@ -64,6 +60,11 @@ func unmatched(c cost) hash {
 
 func (h hash) of(password string) []byte {
 	return argon2.IDKey([]byte(password), h.salt, h.time, h.memory, h.threads, uint32(len(h.key)))
+}
+
+// matches reports whether h was made of password.
+func (h hash) matches(password string) bool {
+	return subtle.ConstantTimeCompare(h.of(password), h.key) == 1
 }
 
 func (h hash) String() string {
@@ -130,44 +131,3 @@ func parseCost(s string) (cost, error) {
 func (c cost) weak() bool { return c.work() < 7168*5 }
 
 func (c cost) work() uint64 { return uint64(c.memory) * uint64(c.time) }
-
-// hasher is the pool behind which passwords are hashed: few at a time, and few
-// that wait, so that guessing leaves the machine to signaling.
-type hasher struct {
-	slots   chan struct{}
-	most    int64 // that hash or wait
-	pending atomic.Int64
-	hashed  atomic.Int64 // how many were, for tests
-}
-
-// waitingPerSlot bounds the queue: at 100 ms each the last of them still has its
-// turn within the time for a handshake.
-const waitingPerSlot = 64
-
-func newHasher() *hasher {
-	slots := max(1, runtime.NumCPU()/2)
-	return &hasher{slots: make(chan struct{}, slots), most: int64(slots * (1 + waitingPerSlot))}
-}
-
-// verify reports whether password is what h was made of. When its turn has
-// come, it asks first whether the attempt is still allowed.
-func (p *hasher) verify(ctx context.Context, h hash, password string, allowed func() error) (bool, error) {
-	defer p.pending.Add(-1)
-	if p.pending.Add(1) > p.most {
-		return false, topics.Errorf(topics.Unavailable, "too many log in at once; try again in a few seconds")
-	}
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-ctx.Done():
-		return false, topics.Errorf(topics.Unavailable, "too many log in at once, the turn did not come in time; try again")
-	}
-	if err := ctx.Err(); err != nil {
-		return false, topics.Errorf(topics.Unavailable, "the login was given up")
-	}
-	if err := allowed(); err != nil {
-		return false, err
-	}
-	p.hashed.Add(1)
-	return subtle.ConstantTimeCompare(h.of(password), h.key) == 1, nil
-}

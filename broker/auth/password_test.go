@@ -1,11 +1,8 @@
 package auth
 
 import (
-	"context"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,10 +22,9 @@ func TestHashIsReadAsItWasWritten(t *testing.T) {
 	if again := HashPassword(password); again == text {
 		t.Error("two hashes of a password are the same")
 	}
-	p := newHasher()
 	for tried, want := range map[string]bool{password: true, password + " ": false, "": false} {
-		if ok, err := p.verify(context.Background(), h, tried, func() error { return nil }); ok != want || err != nil {
-			t.Errorf("%q: %v, %v", tried, ok, err)
+		if h.matches(tried) != want {
+			t.Errorf("%q: %v", tried, !want)
 		}
 	}
 }
@@ -39,8 +35,8 @@ func TestHashOfTheReferenceIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := newHasher().verify(context.Background(), h, "password", func() error { return nil }); !ok || err != nil {
-		t.Errorf("got %v, %v", ok, err)
+	if !h.matches("password") {
+		t.Error("its password is not known")
 	}
 }
 
@@ -97,6 +93,7 @@ func TestUnknownNameTakesAsLongAsWrongPassword(t *testing.T) {
 			begin := time.Now()
 			a.refuses(byName(name, "wrong"), topics.Unauthorized, "name or password wrong")
 			took[name] = append(took[name], time.Since(begin))
+			a.hasher.strangers.rested() // what the next would wait for
 		}
 	}
 	median := func(name string) float64 {
@@ -132,45 +129,5 @@ func TestCertificateAccountCannotLogInByPassword(t *testing.T) {
 	a.refuses(byName("cam1", password), topics.Unauthorized, "name or password wrong")
 	if a.hasher.hashed.Load() == before {
 		t.Error("it took no time, by which such accounts can be told")
-	}
-}
-
-func TestFewHashAtOnceFewWaitTheRestAreToldToComeBack(t *testing.T) {
-	threat.Row(t, 29, 0)
-	p := newHasher()
-	slots := max(1, runtime.NumCPU()/2)
-	if cap(p.slots) != slots {
-		t.Fatalf("%d hash at once", cap(p.slots))
-	}
-	h := newHash(password, cost{64, 1, 1})
-	for range slots {
-		p.slots <- struct{}{} // all are at work
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var all sync.WaitGroup
-	for range int(p.most) {
-		all.Go(func() {
-			if _, err := p.verify(ctx, h, password, func() error { return nil }); topics.AsError(err).Code != topics.Unavailable {
-				t.Errorf("who gave up got %v", err)
-			}
-		})
-	}
-	for p.pending.Load() < p.most {
-		runtime.Gosched()
-	}
-	if _, err := p.verify(ctx, h, password, nil); topics.AsError(err).Code != topics.Unavailable {
-		t.Errorf("who found the queue full got %v", err)
-	}
-	if p.hashed.Load() > 0 {
-		t.Error("something was hashed")
-	}
-	cancel()
-	all.Wait()
-	for range slots {
-		<-p.slots
-	}
-	if ok, err := p.verify(context.Background(), h, password, func() error { return nil }); !ok || err != nil || p.pending.Load() != 0 {
-		t.Errorf("afterwards: %v, %v, %d wait", ok, err, p.pending.Load())
 	}
 }

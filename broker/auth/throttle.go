@@ -55,6 +55,7 @@ func newThrottle(perMinute int, now func() time.Time) *throttle {
 type attempt struct {
 	t       *throttle
 	pair    string    // address and name, "" unless there are both
+	known   bool      // they have logged in together
 	counted []counted // where its failure counts
 }
 
@@ -75,7 +76,7 @@ func (t *throttle) attempt(from netip.Addr, name string) *attempt {
 	if address != "" && name != "" {
 		a.pair = address + " " + name
 		if _, ok := t.known.get(a.pair); ok {
-			a.counted = []counted{{t.pairs, a.pair}}
+			a.known, a.counted = true, []counted{{t.pairs, a.pair}}
 			return a
 		}
 	}

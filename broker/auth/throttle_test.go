@@ -94,10 +94,10 @@ func TestGuessesAtOnceCountOneByOne(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := int(a.hasher.hashed.Load()); n > 10+cap(a.hasher.slots) {
+	if n := int(a.hasher.hashed.Load()); n > 10+cap(a.hasher.strangers.slots) {
 		t.Errorf("%d were hashed", n)
 	}
-	now.pass(time.Minute + time.Duration(cap(a.hasher.slots))*6*time.Second)
+	now.pass(time.Minute + time.Duration(cap(a.hasher.strangers.slots))*6*time.Second)
 	a.lets(from("198.51.100.7", "cam1", password))
 }
 

@@ -46,7 +46,7 @@ func (s *serve) authConfig(log *slog.Logger) auth.Config {
 	c := auth.Config{
 		Users: s.Users, JWTKey: s.JWTKey, JWKS: s.JWKS, JWTIssuer: s.JWTIssuer, JWTAudience: s.JWTAudience,
 		Webhook: s.AuthURL, APIKeys: s.APIKey, ClientCA: s.ClientCA, ClientCRL: s.ClientCRL,
-		Logins: s.LimitLogins, Logger: log,
+		Hasher: hasher, Logins: s.LimitLogins, Logger: log,
 	}
 	if c.Logins == 0 {
 		c.Logins = -1

@@ -35,6 +35,7 @@ type commands struct {
 	APIKey  apiKey         `cmd:"" name:"api-key" help:"Make a key by which tokens are made."`
 	Health  health         `cmd:"" help:"Ask a server whether it is ready."`
 	Bench   bench.Command  `cmd:"" help:"Put load on a server, and say what a message costs."`
+	Hash    hash           `cmd:"" hidden:"" help:"Look at passwords, for the server that started it."`
 	Version versionCommand `cmd:"" help:"Show the version."`
 }
 

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
-	if os.Getenv(asProgram) != "" {
+	if os.Getenv(asProgram) != "" || slices.Equal(os.Args[1:], []string{"hash"}) { // the latter by a server in a test
 		os.Unsetenv(asProgram)
 		main()
 	}
