@@ -85,10 +85,12 @@ type conn struct {
 
 	admitted atomic.Bool // read on every write
 	held     atomic.Bool // writes do not admit it: the user says when
+	known    atomic.Bool // its client was authenticated, see Known
 
 	mu    sync.Mutex // guards what follows
 	since time.Time  // accept, or when the latest request was read
 	asked time.Time  // the read deadline that its user set
+	idle  bool       // of HTTP, and waits for another request
 	wake  func()     // ends a pause of the reader; nil: there is none
 
 	closed bool
@@ -202,7 +204,11 @@ var (
 
 func (c *conn) Write(b []byte) (int, error) {
 	c.answered()
-	return c.peeker.Conn.Write(b)
+	n, err := c.peeker.Conn.Write(b)
+	if err != nil {
+		c.late(err, true)
+	}
+	return n, err
 }
 
 // answered admits c, since something is written to it, unless its user says when.
@@ -237,6 +243,9 @@ func (c *conn) SetDeadline(t time.Time) error {
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.idle {
+		t = c.idleUntil(t)
+	}
 	c.asked = t
 	if c.wake != nil {
 		c.wake()
@@ -283,6 +292,14 @@ type secured struct {
 }
 
 func (s secured) ConnectionState() tls.ConnectionState { return s.tls.ConnectionState() }
+
+// unsecured is the conn that its user has as c, see handedOn.
+func unsecured(c net.Conn) *conn {
+	if s, ok := c.(secured); ok {
+		return s.conn
+	}
+	return c.(*conn)
+}
 
 // encrypted reports whether TLS is on c.
 func (c *conn) encrypted() bool {

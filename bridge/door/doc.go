@@ -26,6 +26,11 @@
 // is told so; requests may still be answered ([Refused]), and HTTP connections that
 // are only kept for another request end.
 //
+// An HTTP connection that has its answer is kept for another request as long as a
+// handshake may take; that of a trusted proxy, or of a client that was authenticated
+// ([Known]), for longer than proxies keep theirs. What a client has not taken when the
+// time is up, of an idle connection or of a write, is thrown away with the socket.
+//
 // A connection is read from no faster than [Config.Bytes] says, whatever it speaks;
 // the rest waits at its sender.
 //

@@ -318,8 +318,8 @@ func (d *Door) take(raw net.Conn) {
 }
 
 // spare ends, while there is too little left, the HTTP connections that have their
-// answer and are only kept for another request: anybody may hold many of these, for
-// a minute each, and nobody who is in a call needs one.
+// answer and are only kept for another request: anybody may hold many of these, and
+// nobody who is in a call needs one.
 func (d *Door) spare(little bool) {
 	d.sparing.Lock() // a listener that is slow must not undo what another one has found since
 	defer d.sparing.Unlock()

@@ -15,8 +15,7 @@ import (
 )
 
 const (
-	maxHeader   = 16 << 10    // bytes of a request's header
-	idleTimeout = time.Minute // as proxies have it, which keep connections for others' requests
+	maxHeader = 16 << 10 // bytes of a request's header
 
 	// answerTimeout is how long a request may take, from its header to the last byte
 	// of its answer, so that nobody holds a connection by reading a byte a second. The
@@ -42,14 +41,11 @@ func (d *Door) newServer(handler http.Handler) *http.Server {
 		ReadHeaderTimeout: d.config.Handshake, // from accept for the first request, see conn
 		ReadTimeout:       d.config.Handshake,
 		WriteTimeout:      answerTimeout,
-		IdleTimeout:       idleTimeout,
+		IdleTimeout:       idleTimeout,      // but see conn.idleUntil
 		MaxHeaderBytes:    maxHeader - 4096, // net/http adds 4096
 		ErrorLog:          slog.NewLogLogger(d.config.Logger.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if s, ok := c.(secured); ok {
-				c = s.conn
-			}
-			return context.WithValue(ctx, connKey{}, c)
+			return context.WithValue(ctx, connKey{}, unsecured(c))
 		},
 		ConnState: d.state,
 	}
@@ -86,9 +82,13 @@ func (d *Door) report(r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// state ends the count of an HTTP connection: net/http is done with it.
-func (d *Door) state(_ net.Conn, s http.ConnState) {
-	if s == http.StateClosed || s == http.StateHijacked {
+// state follows an HTTP connection, and ends the count of one that net/http is done
+// with.
+func (d *Door) state(c net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateIdle, http.StateActive:
+		unsecured(c).waits(s)
+	case http.StateClosed, http.StateHijacked:
 		d.wg.Done()
 	}
 }

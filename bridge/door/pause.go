@@ -19,6 +19,9 @@ func (c *conn) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := c.peeker.Read(b)
+	if err != nil {
+		c.late(err, false)
+	}
 	c.spend(n)
 	return n, err
 }

@@ -124,6 +124,16 @@ func paced(authenticate bridge.Authenticate, perSecond int) bridge.Authenticate 
 	}
 }
 
+// authenticate finds out who a client is. The HTTP connection of one that is let in is
+// kept longer than a stranger's.
+func (a *accounts) authenticate(ctx context.Context, c topics.Credentials) (topics.Identity, error) {
+	id, err := a.Auth.Authenticate(ctx, c)
+	if err == nil {
+		door.Known(ctx)
+	}
+	return id, err
+}
+
 // refresh gives a session the identity of a new token.
 func (a *accounts) refresh(ctx context.Context, bus bridge.Bus, c topics.Credentials) error {
 	session := bus.(*broker.Session) // house.connect made it
@@ -139,6 +149,9 @@ func (a *accounts) refresh(ctx context.Context, bus bridge.Bus, c topics.Credent
 func (a *accounts) mint(ctx context.Context, c topics.Credentials, want auth.Claims) (token string, expires time.Time, err error) {
 	token, expires, err = a.Auth.MintToken(ctx, c, want)
 	a.refusals.note("tokens", c, err)
+	if err == nil {
+		door.Known(ctx)
+	}
 	return token, expires, err
 }
 

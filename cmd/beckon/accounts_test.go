@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +22,8 @@ import (
 	"github.com/gorilla/websocket"
 	"golang.org/x/crypto/argon2"
 
+	"github.com/beckon-rtc/beckon/bridge"
+	"github.com/beckon-rtc/beckon/bridge/door"
 	"github.com/beckon-rtc/beckon/broker/auth"
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/beckon-rtc/beckon/topics/threat"
@@ -405,4 +409,79 @@ func TestProgramReadsItsFilesAgainAtSIGHUP(t *testing.T) {
 	if err := program.Wait(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A stranger's connection that waits for another request is closed; that of a client
+// that was let in, by whatever it has shown, is there still.
+func TestRequestOfAnAccountKeepsItsConnectionLonger(t *testing.T) {
+	key, hash := auth.NewAPIKey()
+	known, err := auth.New(auth.Config{
+		Users:   usersFile(t, map[string]string{"alice": alicePwd}),
+		JWTKey:  writeFile(t, "jwt.key", secret),
+		APIKeys: writeFile(t, "keys.yaml", "- {name: shop, hash: \""+hash+"\", rooms: [garage], names: [guest-1]}\n"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer known.Close()
+	a := &accounts{Auth: known, refusals: newRefusals(slog.New(slog.DiscardHandler))}
+	d, err := door.New(door.Config{
+		Handshake: 200 * time.Millisecond,
+		MQTT:      func(net.Conn) {},
+		HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var err error
+			if r.URL.Path == "/tokens" {
+				_, _, err = a.mint(r.Context(), bearer(r), auth.Claims{Name: "guest-1", Rooms: []string{"garage"}})
+			} else {
+				_, err = a.authenticate(r.Context(), bridge.Credentials(r))
+			}
+			if err != nil {
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go d.Serve(l)
+	type client struct {
+		net.Conn
+		answers *bufio.Reader
+		ask     func(want int)
+	}
+	come := func(path, authorization string, want int) client {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(atMost))
+		c := client{conn, bufio.NewReader(conn), nil}
+		c.ask = func(want int) {
+			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\nAuthorization: %s\r\n\r\n", path, authorization)
+			answer, err := http.ReadResponse(c.answers, nil)
+			if err != nil || answer.StatusCode != want {
+				t.Errorf("%s: %v, %v, want %d", path, answer, err, want)
+			}
+		}
+		c.ask(want)
+		return c
+	}
+	basic := func(password string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte("alice:"+password))
+	}
+	account, shop := come("/", basic(alicePwd), 200), come("/tokens", "Bearer "+key, 200)
+	stranger, thief := come("/", basic("hunter2 of nobody"), 401), come("/tokens", "Bearer hunter2", 401)
+	for _, c := range []client{stranger, thief} {
+		if b, err := c.answers.ReadByte(); err != io.EOF {
+			t.Errorf("a stranger reads %v, %v, want the end", b, err)
+		}
+	}
+	account.ask(200)
+	shop.ask(200)
 }

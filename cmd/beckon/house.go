@@ -72,7 +72,7 @@ func (s *serve) buildAccounts(h *house) error {
 		return usage(err)
 	}
 	h.accounts = &accounts{Auth: known, refusals: h.refusals}
-	h.authenticate = h.accounts.Authenticate
+	h.authenticate = h.accounts.authenticate
 	h.arrive = paced(h.authenticate, s.LimitConnectsPerIdentity)
 	return nil
 }

@@ -36,6 +36,8 @@ func slowClients() []slow {
 		{"a request line", "tcp", "GET /", "a", false, threat.HTTP},
 		{"a body", "tcp", "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n", "a", false, threat.HTTP},
 		{"a body in chunks", "tcp", "POST /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\na\r\n", false, threat.HTTP},
+		{"nothing after an answer", "tcp", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "", false, threat.HTTP},
+		{"nothing after an answer of HTTPS", "tls", "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "", false, threat.HTTP},
 		{"half a ClientHello", "tcp", "\x16\x03\x01\x02\x00\x01\x00\x01", "\xfc", false, threat.TLS},
 		{"nothing inside TLS", "tls", "", "", false, threat.TLS},
 		{"an upgrade", "tcp", ws[:len(ws)-2], "X-A: b\r\n", false, threat.JSON | threat.WS},
