@@ -98,6 +98,8 @@ type conn struct {
 	bytes  *rate.Limiter // nil: no limit. This and what follows is the reader's
 	resume time.Time     // not to be read from before
 	lent   *bridge.Lent  // nil before the first ReadLent, and where there is none
+
+	requests *bridge.Pace // nil before the second one
 }
 
 func newConn(d *Door, raw net.Conn) *conn {
@@ -154,15 +156,16 @@ func (c *conn) admit() {
 	c.peeker.SetReadDeadline(c.asked)
 }
 
-// request admits c, since a whole request was read from it. A second one has
-// the time that the connection had.
-func (c *conn) request() {
-	if c.admitted.Load() {
+// request admits c, since a whole request was read from it. One that comes again
+// has the time that the connection had.
+func (c *conn) request() (again bool) {
+	if again = c.admitted.Load(); again {
 		c.mu.Lock()
 		c.since = time.Now()
 		c.mu.Unlock()
 	}
 	c.admit()
+	return again
 }
 
 // hold makes an admitted connection wait again, which is about to speak a

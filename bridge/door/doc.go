@@ -32,7 +32,9 @@
 // time is up, of an idle connection or of a write, is thrown away with the socket.
 //
 // A connection is read from no faster than [Config.Bytes] says, whatever it speaks;
-// the rest waits at its sender.
+// the rest waits at its sender. By one of HTTP come no more requests than
+// [Config.Requests], one after the other: there is no HTTP/2, whose streams would need
+// limits of their own.
 //
 // [WebSocket] is the way in for MQTT over WebSocket: it turns one into a
 // net.Conn and hands it to the same broker.

@@ -29,6 +29,7 @@ const (
 	DefaultConnects                  = 1000
 	DefaultConnectsPerAddress        = 100
 	DefaultBytes                     = 1 << 20
+	DefaultRequests                  = 500
 )
 
 // Config of a [Door].
@@ -89,6 +90,11 @@ type Config struct {
 	// sender. Nothing is lost. 0: 1 MiB, negative: any number.
 	Bytes int
 
+	// Requests is how many may come by an HTTP connection a second, and four times as
+	// many at once; beyond that they wait, and then are refused (429) with the end of
+	// the connection. One of a trusted proxy has no limit. 0: 500, negative: none has.
+	Requests int
+
 	// Admit says why a connection is not to be taken now, because there is too
 	// little left to serve it with: nil if it may come. It is asked often. The client
 	// of one is told 503, a CONNACK 0x88 or 3; see [Refused]. Nil: all may come.
@@ -131,6 +137,9 @@ func (c *Config) check() error {
 	}
 	if c.Bytes == 0 {
 		c.Bytes = DefaultBytes
+	}
+	if c.Requests == 0 {
+		c.Requests = DefaultRequests
 	}
 	if c.Admit == nil {
 		c.Admit = func() *topics.Error { return nil }

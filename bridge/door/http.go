@@ -48,6 +48,8 @@ func (d *Door) newServer(handler http.Handler) *http.Server {
 			return context.WithValue(ctx, connKey{}, unsecured(c))
 		},
 		ConnState: d.state,
+
+		DisableGeneralOptionsHandler: true, // or OPTIONS * would be answered past all that is checked here
 	}
 }
 
@@ -56,8 +58,18 @@ func (d *Door) requests(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d.wg.Add(1) // the connection's own count may end before the handler, when it hijacks
 		defer d.wg.Done()
-		connOf(r).request()
+		again := connOf(r).request()
 		defer d.report(r)
+		if r.ProtoMajor != 1 { // the preface of HTTP/2, which net/http lets pass (RFC 9113, section 3.4)
+			w.Header().Set("Connection", "close")
+			http.Error(w, "this server speaks HTTP/1.1", http.StatusHTTPVersionNotSupported)
+			return
+		}
+		if err := d.paced(r, again); err != nil {
+			w.Header().Set("Connection", "close")
+			bridge.Problem(w, err)
+			return
+		}
 		asked, err := d.fromClient(r)
 		if err != nil {
 			d.proxied.say(d.config.Logger, slog.LevelWarn, "request of a trusted proxy refused: "+err.Error(), "remote", connOf(r).RemoteAddr())
@@ -67,6 +79,26 @@ func (d *Door) requests(handler http.Handler) http.Handler {
 		}
 		handler.ServeHTTP(w, asked)
 	})
+}
+
+// paced holds a connection to its budget of requests, from the second one on: that of
+// a trusted proxy has none, since it is for many clients. Who is over it waits for a
+// while; the error is for who does not let himself be slowed down. Many requests may
+// be sent without waiting for an answer, and each costs more than its bytes.
+func (d *Door) paced(r *http.Request, again bool) *topics.Error {
+	c := connOf(r)
+	if !again || d.trusts(addrOf(c.RemoteAddr())) {
+		return nil
+	}
+	if c.requests == nil {
+		c.requests = bridge.NewPace(d.config.Requests)
+	}
+	if c.requests.Spend(r.Context().Done()) == nil {
+		return nil
+	}
+	e := topics.Errorf(topics.RateLimited, "more than %d requests a second by one connection", d.config.Requests)
+	e.RetryAfter = 1
+	return e
 }
 
 // report logs a panic of a handler, which net/http recovers from; its own line

@@ -210,6 +210,7 @@ func (s *serve) buildDoor(h *house) error {
 		Plain:                     h.tls.plain,
 		TrustedProxies:            proxies,
 		Bytes:                     budget(int(s.LimitBytes)),
+		Requests:                  budget(framesPer * s.LimitRate),
 		Admit:                     h.overload.admit,
 		Connects:                  budget(s.LimitConnects),
 		ConnectsPerAddress:        budget(s.LimitConnectsPerAddress),
