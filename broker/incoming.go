@@ -21,7 +21,11 @@ func (c *client) converse() (err error) {
 			c.broker.Logger.Error("the MQTT engine failed; the connection is closed", "remote", c.RemoteAddr().String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
-	mochi, err := c.connect()
+	first, err := c.Next() // here, not where it takes 2.5 KiB of stack to answer it: many wait for theirs
+	if err != nil {
+		return err
+	}
+	mochi, err := c.connect(first)
 	if err != nil {
 		return err
 	}
@@ -50,12 +54,8 @@ func (c *client) converse() (err error) {
 	}
 }
 
-// connect answers the CONNECT.
-func (c *client) connect() (*mqtt.Client, error) {
-	packet, err := c.Next()
-	if err != nil {
-		return nil, err
-	}
+// connect answers packet, the CONNECT.
+func (c *client) connect(packet []byte) (*mqtt.Client, error) {
 	engine := c.broker.engine
 	mochi := engine.NewClient(c, "", "", false)
 	pk, err := c.read(mochi, packet)

@@ -454,7 +454,9 @@ func (d *Door) inside(c *conn) (byte, error) {
 	}
 	below := c.peeker
 	t := tls.Server(&below, d.tls)
-	if err := t.Handshake(); err != nil { // bounded by the deadline of c
+	done := make(chan error)
+	go func() { done <- t.Handshake() }() // bounded by the deadline of c; the 16 KiB of stack that it takes go with it
+	if err := <-done; err != nil {
 		return 0, err
 	}
 	c.peeker = peeker{Conn: t}
