@@ -156,6 +156,7 @@ func (s *site) member(t testing.TB, at entrance, user, password string) *caller 
 var oneOfEach = []entrance{mqtt3TCP, mqtt5TCP, jsonWS, mqtt5WS, mqtt5TLS, jsonWSS, sseHTTP}
 
 func TestPasswordLogsInAtEveryDoorAndAWrongOneDoesNot(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 29, threat.TCP|threat.TLS5|threat.WS5|threat.JSON|threat.HTTP)
 	s := startSite(t, "--users="+usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd}), "--limit-logins=0")
 	for _, at := range oneOfEach {

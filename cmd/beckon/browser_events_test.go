@@ -12,6 +12,7 @@ import (
 )
 
 func TestEventSourceThatMeetsAServerThatGoesComesBackToTheNext(t *testing.T) {
+	t.Parallel()
 	s := startSite(t)
 	way := newRoad(t, s.MQTT)
 	tab := newTab(t, "http://"+way.address+"/?room=attic&peer=somebody")

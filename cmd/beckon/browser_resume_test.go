@@ -10,6 +10,7 @@ import (
 )
 
 func TestBrowserWhoseConnectionIsCutMissesNothingAndNobodySeesItGo(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, "--grace=50ms")
 	way := newRoad(t, s.MQTT)
 	carol := s.caller(t, jsonWS, "carol", "garage")
@@ -54,6 +55,7 @@ func TestBrowserWhoseConnectionIsCutMissesNothingAndNobodySeesItGo(t *testing.T)
 }
 
 func TestBrowserIsToldWhatBecameOfWhatItSentBeforeTheCut(t *testing.T) {
+	t.Parallel()
 	s := startSite(t)
 	way := newRoad(t, s.MQTT)
 	tab := newAlice(t, s, way)
@@ -91,6 +93,7 @@ func TestBrowserIsToldWhatBecameOfWhatItSentBeforeTheCut(t *testing.T) {
 }
 
 func TestBrowserTakesNoMessageOfAPeerForAnAnswer(t *testing.T) {
+	t.Parallel()
 	s := startSite(t)
 	way := newRoad(t, s.MQTT)
 	tab := newAlice(t, s, way)
@@ -112,6 +115,7 @@ func TestBrowserTakesNoMessageOfAPeerForAnAnswer(t *testing.T) {
 
 // The cuts come at any time, also while the session is being resumed.
 func TestNothingIsLostOrComesTwiceWhenTheConnectionIsCutAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	const rounds, each = 40, 5
 	s := startSite(t)
 	way := newRoad(t, s.MQTT)
@@ -158,6 +162,7 @@ func TestNothingIsLostOrComesTwiceWhenTheConnectionIsCutAgainAndAgain(t *testing
 }
 
 func TestBrowserThatComesBackTooLateJoinsAnew(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, "--grace=50ms", "--resume=50ms")
 	way := newRoad(t, s.MQTT)
 	carol := s.caller(t, jsonWS, "carol", "garage")
@@ -196,6 +201,7 @@ func TestBrowserThatComesBackTooLateJoinsAnew(t *testing.T) {
 }
 
 func TestCallsOutliveACutWithoutAnotherOffer(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	startCamera(t, s)
 	way := newRoad(t, s.MQTT)

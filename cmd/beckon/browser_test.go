@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 const patience = 30 * time.Second
 
 func TestPageShowsTheCamerasPicture(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	startCamera(t, s)
 	tab := newTab(t, s.URL+"/?room=garage&peer=alice&watch=cam1")
@@ -34,6 +36,7 @@ func TestPageShowsTheCamerasPicture(t *testing.T) {
 }
 
 func TestPageOnMQTTAloneShowsTheCamerasPicture(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	startCamera(t, s)
 	at := serveExample(t, "browser-mqtt", "mqtt")
@@ -45,6 +48,7 @@ func TestPageOnMQTTAloneShowsTheCamerasPicture(t *testing.T) {
 }
 
 func TestCameraThatOffersIsAskedToStart(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	startCamera(t, s, "--offers")
 	tab := newTab(t, s.URL+"/?room=garage&peer=alice&watch=cam1")
@@ -53,6 +57,7 @@ func TestCameraThatOffersIsAskedToStart(t *testing.T) {
 }
 
 func TestOneBrowserWatchesAnother(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	newTab(t, s.URL+"/?room=garage&peer=desk&camera=1").waitFor(`document.querySelector('#camera').dataset.state === 'on'`)
 	tab := newTab(t, s.URL+"/?room=garage&peer=alice&watch=desk")
@@ -60,6 +65,7 @@ func TestOneBrowserWatchesAnother(t *testing.T) {
 }
 
 func TestPageSaysThatTheCameraWentAndRecoversWhenItIsBack(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--grace=500ms")
 	tab := newTab(t, s.URL+"/?room=garage&peer=alice&watch=cam1")
 	tab.waitFor(`document.querySelector('[data-tile="cam1"]')?.dataset.state === 'offline'`)
@@ -79,6 +85,7 @@ func TestPageSaysThatTheCameraWentAndRecoversWhenItIsBack(t *testing.T) {
 }
 
 func TestPageRecoversWhenTheCameraRestartsWithinTheGrace(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--grace=1m")
 	camera := startCamera(t, s)
 	tab := newTab(t, s.URL+"/?room=garage&peer=alice&watch=cam1")
@@ -160,12 +167,21 @@ type camera struct {
 // startCamera starts examples/camera.
 func startCamera(t *testing.T, s *testServer, args ...string) *camera {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "camera")
-	if out, err := exec.Command("go", "build", "-o", program, "../../examples/camera").CombinedOutput(); err != nil {
-		t.Fatalf("build the camera: %v\n%s", err, out)
+	program, err := buildCamera()
+	if err != nil {
+		t.Fatalf("build the camera: %v", err)
 	}
 	return startDevice(t, program, append([]string{"--broker", "tcp://" + s.MQTT}, args...)...)
 }
+
+// buildCamera builds it, for all tests but once; TestMain removes it.
+var buildCamera = sync.OnceValues(func() (program string, err error) {
+	program = filepath.Join(built(), "camera")
+	if out, err := exec.Command("go", "build", "-o", program, "../../examples/camera").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return program, nil
+})
 
 // startDevice starts a camera, which says "ready" when it is.
 func startDevice(t *testing.T, program string, args ...string) *camera {

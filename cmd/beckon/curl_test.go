@@ -122,6 +122,7 @@ func TestShellScriptIsAPeerByCurl(t *testing.T) {
 }
 
 func TestShellScriptSaysWhatWasNotSentAndComesBack(t *testing.T) {
+	t.Parallel()
 	var streams, messages atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {

@@ -495,6 +495,7 @@ func (f *socketFrames) until(words string) string {
 }
 
 func TestEveryFrameAndPayloadOfACallIsInTheDocuments(t *testing.T) {
+	t.Parallel()
 	for _, d := range []*document{openAPIDocument(t), asyncAPIDocument(t)} {
 		t.Run(d.name, func(t *testing.T) {
 			d.t = t

@@ -52,6 +52,7 @@ func firstOffer(e event) bool {
 }
 
 func TestCameraWhoseConnectionBreaksIsGoneAfterTheGraceAtEveryDoor(t *testing.T) {
+	t.Parallel()
 	const grace = 200 * time.Millisecond
 	s := startSite(t, "--grace="+grace.String())
 	for _, at := range everyEntrance {
@@ -388,6 +389,7 @@ func TestWebSocketsWithoutAJoinAreUnderTheCap(t *testing.T) {
 
 // A request counts like that while its credentials are looked at.
 func TestRequestsThatAreAuthenticatedAreUnderTheCap(t *testing.T) {
+	t.Parallel()
 	const most = 2
 	for path, method := range map[string]string{"/api/v1/rooms": "GET", "/whep/garage/cam1": "POST"} {
 		t.Run(path, func(t *testing.T) {

@@ -151,6 +151,7 @@ func (l *lineHTTP) cut() {
 }
 
 func TestHTTPClientSeesAndSaysWhatItsAccountMay(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 1, threat.HTTP)
 	threat.Row(t, 2, threat.HTTP)
 	threat.Row(t, 3, threat.HTTP)

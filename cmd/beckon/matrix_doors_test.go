@@ -375,6 +375,7 @@ func (m *matrix) secret(p principal) string {
 }
 
 func TestEveryoneMayDoAtEveryDoorInEveryRoomWhatTheProtocolHasAndNothingElse(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 1, threat.MQTT|threat.JSON)
 	threat.Row(t, 2, threat.MQTT|threat.JSON)
 	threat.Row(t, 3, threat.MQTT|threat.JSON)

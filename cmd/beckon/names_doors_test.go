@@ -63,6 +63,7 @@ func inWords(t *testing.T, place, name, said string) {
 var spoken = regexp.MustCompile(`\w+ \w+ [ -~]{5,}`)
 
 func TestWrongNamesAreRefusedInEveryPlaceOfEveryDoor(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 20, threat.TCP|threat.JSON|threat.HTTP)
 	s := startSite(t, "--log-level=info") // else it says too much when the test fails
 	c := startCanaries(t, s)
@@ -309,6 +310,7 @@ func signedWith(secret, claims string) string {
 }
 
 func TestWrongNamesAreRefusedInTokens(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 20, 0)
 	s := startSite(t, "--jwt-key="+writeFile(t, "jwt.key", namesSecret), "--limit-logins=0", "--log-level=info")
 	token := func(sub, room, role string) string {
@@ -385,6 +387,7 @@ func (w *wire) heardUntil(topic string) []heard {
 }
 
 func TestWrongNamesAreRefusedInFilesAndCommands(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 20, 0)
 	hash := auth.HashPassword("hunter2 of nobody")
 	key := writeFile(t, "jwt.key", namesSecret)

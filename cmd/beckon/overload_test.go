@@ -151,6 +151,7 @@ func (s *site) recovers(t *testing.T) {
 }
 
 func TestServerThatRunsOutOfDescriptorsRefusesAndRecovers(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 32, threat.TCP|threat.JSON|threat.HTTP)
 	s := startChild(t, "ulimit -n 160")
 	pair := startCanaries(t, s)
@@ -239,6 +240,7 @@ func (s *site) stall(t *testing.T, at entrance, name string) net.Conn {
 }
 
 func TestServerWhoseQueuesAreFullRefusesAndRecovers(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 32, threat.TCP|threat.JSON|threat.HTTP)
 	s := startSite(t, "--limit-queues=128KiB", "--log-level=info")
 	pair := startCanaries(t, s)

@@ -172,6 +172,7 @@ func (tab *tab) do(action chromedp.Action[chromedp.Void]) {
 // TestWHEPExamplePlaysTheCamera drives examples/whep-player: whip-whep, the client
 // of the standards' authors.
 func TestWHEPExamplePlaysTheCamera(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	startCamera(t, s)
 	r := startRecord(t, s)
@@ -210,6 +211,7 @@ func TestWHEPExamplePlaysTheCamera(t *testing.T) {
 // TestPlayerWhosePageIsReloadedPlaysAgain plays by @eyevinn/webrtc-player, which
 // does not trickle, and says no DELETE when its page goes.
 func TestPlayerWhosePageIsReloadedPlaysAgain(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	startCamera(t, s)
 	r := startRecord(t, s)
@@ -236,6 +238,7 @@ func TestPlayerWhosePageIsReloadedPlaysAgain(t *testing.T) {
 // TestPlayerRestartsICE restarts by whip-whep: with If-Match *, and then the new
 // ETag for its candidates.
 func TestPlayerRestartsICE(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	startCamera(t, s)
 	r := startRecord(t, s)
@@ -271,6 +274,7 @@ func TestPlayerRestartsICE(t *testing.T) {
 }
 
 func TestSessionOfAPlayerEndsWithItsCamera(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--grace=500ms")
 	camera := startCamera(t, s)
 	r := startRecord(t, s)
@@ -370,6 +374,7 @@ func (x *screen) answers(to, session, offer string) {
 // for PATCH by OPTIONS, has the ETag in a header of that name, and sends each
 // candidate for each section as one of component 0.
 func TestBrowserPublishesToAPeerOnMQTT(t *testing.T) {
+	t.Parallel()
 	s := startSite(t)
 	r := startRecord(t, s.testServer)
 	page := servePlayers(t)

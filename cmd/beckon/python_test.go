@@ -29,6 +29,7 @@ func python(t *testing.T) string {
 const pythonExample = "../../examples/python-camera/"
 
 func TestPythonCameraIsPlayedByWHEP(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	camera := startDevice(t, python(t), pythonExample+"camera.py", "--broker", s.MQTT)
 	p := newPlayer(t)
@@ -53,6 +54,7 @@ func TestPythonCameraIsPlayedByWHEP(t *testing.T) {
 
 // The browser trickles its candidates to a camera that does not.
 func TestPythonCameraIsPlayedInABrowser(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	camera := startDevice(t, python(t), pythonExample+"camera.py", "--broker", s.MQTT)
 	r := startRecord(t, s)
@@ -70,6 +72,7 @@ func TestPythonCameraIsPlayedInABrowser(t *testing.T) {
 }
 
 func TestPythonPlaysTheCameraByWHEP(t *testing.T) {
+	t.Parallel()
 	interpreter := python(t)
 	s := startServer(t)
 	startCamera(t, s)
@@ -83,6 +86,7 @@ func TestPythonPlaysTheCameraByWHEP(t *testing.T) {
 }
 
 func TestPythonPlayerSaysWhyItCannotPlay(t *testing.T) {
+	t.Parallel()
 	interpreter := python(t)
 	s := startServer(t)
 	for endpoint, want := range map[string]string{
@@ -99,6 +103,7 @@ func TestPythonPlayerSaysWhyItCannotPlay(t *testing.T) {
 }
 
 func TestPythonPlayerThatIsInterruptedSaysNothingOfTheCamera(t *testing.T) {
+	t.Parallel()
 	interpreter := python(t)
 	s := startServer(t)
 	startCamera(t, s)
@@ -117,6 +122,7 @@ func TestPythonPlayerThatIsInterruptedSaysNothingOfTheCamera(t *testing.T) {
 }
 
 func TestPythonCameraWaitsForAServerThatIsNotThereOrTakesNobody(t *testing.T) {
+	t.Parallel()
 	interpreter := python(t)
 	s := startServer(t)
 	full, err := net.Listen("tcp", "127.0.0.1:0")
@@ -147,6 +153,7 @@ func TestPythonCameraWaitsForAServerThatIsNotThereOrTakesNobody(t *testing.T) {
 }
 
 func TestPythonCameraComesByTLSAndEndsWhenItsPasswordIsWrong(t *testing.T) {
+	t.Parallel()
 	interpreter := python(t)
 	cert, key := writeCertificate(t)
 	s := startServer(t, "--users="+usersFile(t, map[string]string{"cam1": camera1}), "--tls-cert="+cert, "--tls-key="+key)

@@ -15,6 +15,7 @@ import (
 // accounts, one line after the other, into a shell in an empty folder. The program
 // is there already, and nobody is to type a password.
 func TestCommandsOfTheReadmeMakeAServerWithAccounts(t *testing.T) {
+	t.Parallel()
 	for _, needed := range []string{"sh", "openssl"} {
 		if _, err := exec.LookPath(needed); err != nil {
 			t.Skip(err)

@@ -16,6 +16,7 @@ import (
 )
 
 func TestWhoIsRefusedIsLoggedAtEveryDoorWithoutWhatItShowed(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 24, threat.MQTT|threat.JSON|threat.HTTP)
 	users := usersFile(t, map[string]string{"alice": alicePwd})
 	s := startSite(t, "--users="+users, "--jwt-key="+writeFile(t, "jwt.key", secret), "--limit-logins=0", "--trusted-proxy=127.0.0.1", "--log-level=info")

@@ -12,6 +12,7 @@ import (
 )
 
 func TestRelaysOfARevokedAccountWithoutASessionEnd(t *testing.T) {
+	t.Parallel()
 	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
 	s := startSite(t, "--users="+users, "--limit-logins=0", "--turn-listen=127.0.0.1:0")
 	full, _ := os.ReadFile(users)

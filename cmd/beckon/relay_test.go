@@ -11,6 +11,7 @@ import (
 // credentials that the server tells it.
 
 func TestCameraIsWatchedThroughTheEmbeddedRelay(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--turn-listen=127.0.0.1:0") // relays to relays alone: the camera has one, too
 	watchThroughRelay(t, s)
 	for _, says := range []string{`msg="relay made" peer=alice`, `msg="relay made" peer=cam1`} {
@@ -21,11 +22,13 @@ func TestCameraIsWatchedThroughTheEmbeddedRelay(t *testing.T) {
 }
 
 func TestCameraIsWatchedThroughTheEmbeddedRelayWithTheLocalNetworkAllowed(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--turn-listen=127.0.0.1:0", "--turn-allow-peer=127.0.0.0/8")
 	watchThroughRelay(t, s)
 }
 
 func TestCameraIsWatchedThroughCoturn(t *testing.T) {
+	t.Parallel()
 	const secret = "hunter2-that-coturn-and-the-server-share"
 	at := coturn.Start(t, secret)
 	s := startServer(t, "--ice-server=turn:"+at+"?transport=udp", "--turn-secret="+writeFile(t, "secret", secret+"\n"))

@@ -544,9 +544,11 @@ func (s *secretive) reload(users string) {
 
 // TestNoSecretIsInTheLogOrInAnyAnswer is about a whole server.
 func TestNoSecretIsInTheLogOrInAnyAnswer(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 24, threat.TCP|threat.WS|threat.JSON|threat.HTTP)
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			s, users := startSecretive(t, format)
 			good, expired := s.token("good", time.Hour), s.token("expired", -time.Hour)
 			foreign := signedWith(secretWrong+secretWrong, `{"sub":"alice","room":"garage","exp":1}`)
@@ -576,6 +578,7 @@ func TestNoSecretIsInTheLogOrInAnyAnswer(t *testing.T) {
 // TestNoSecretIsInWhatCommandsSay is about all that a command says, but for the
 // token of token and the password of passwd --generate, on standard output.
 func TestNoSecretIsInWhatCommandsSay(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 24, 0)
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()

@@ -211,6 +211,7 @@ func TestSecondSignalLeavesAtOnce(t *testing.T) {
 
 // The program as a process of its own.
 func TestProgramSaysReadyAndExitsWith0AtSIGTERM(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		program := exec.Command(os.Args[0], "serve", "--dev", "--listen=127.0.0.1:0", "--listen=127.0.0.1:0")
 		program.Env = append(os.Environ(), asProgram+"=1")

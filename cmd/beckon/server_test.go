@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"flag"
 	"math/big"
 	"net"
 	"os"
@@ -35,8 +36,31 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asReference) != "" {
 		runReference()
 	}
-	goleak.VerifyTestMain(m)
+	if os.Getenv("GORACE") == "" { // a program with the race detector waits a second before it ends
+		os.Setenv("GORACE", "atexit_sleep_ms=50")
+	}
+	_ = flag.Set("test.parallel", atATime) // -parallel is read later
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(built())
+		os.Exit(code)
+	}))
 }
+
+// atATime is how many of the parallel tests run at a time, unless -parallel says
+// so. It does not follow from the number of processors: they are parallel because
+// they wait, for browsers and for time to pass. Who counts what the process has
+// (goroutines, memory, sockets), or measures how fast it is, is not parallel, and so
+// runs before all that are.
+const atATime = "6"
+
+// built is the folder for what several tests need, and which takes time to make.
+var built = sync.OnceValue(func() string {
+	folder, err := os.MkdirTemp("", "beckon-test-")
+	if err != nil {
+		panic(err)
+	}
+	return folder
+})
 
 const asProgram = "BECKON_TEST_AS_PROGRAM"
 

@@ -38,12 +38,7 @@ func startBridge(t *testing.T, account string, to ...remote) (log *logs, connect
 		}
 		t.Skip("there is no mosquitto")
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	free.Close()
+	_, port, _ := net.SplitHostPort(freePort(t))
 	var config strings.Builder
 	fmt.Fprintf(&config, "listener %s 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type all\n", port)
 	for i, r := range to {
@@ -122,6 +117,7 @@ func TestThreatNobodyIsTakenForAnotherServer(t *testing.T) {
 // further by an account that is a peer, and what goes round by one that may speak
 // as anyone, or outside the rooms, is held to the budget.
 func TestThreatRingOfBridgesIsHeldToTheBudget(t *testing.T) {
+	t.Parallel()
 	const perSecond, burst = 20, 50
 	lasting := time.Duration(times(2, 30)) * time.Second
 	var rings sync.WaitGroup // all at once: most of the time they wait for mosquitto

@@ -49,6 +49,7 @@ func copyFile(t testing.TB, from, to string) {
 }
 
 func TestNewCertificateIsSeenByNewHandshakes(t *testing.T) {
+	t.Parallel()
 	cert, key := writeCertificate(t)
 	s := startServer(t, "--tls-cert="+cert, "--tls-key="+key)
 	before, err := presented(t, s.MQTT, anyCertificate)
@@ -262,6 +263,7 @@ func (a authority) revoke(t testing.TB, serials ...int64) string {
 }
 
 func TestClientCertificateLogsInAtEveryDoorOfTLS(t *testing.T) {
+	t.Parallel()
 	threat.Row(t, 28, threat.TLS|threat.JSON)
 	ca := newAuthority(t)
 	users := usersFile(t, map[string]string{"cam1": "", "alice": alicePwd})

@@ -132,6 +132,7 @@ func valueOf(sdp, prefix string) string {
 }
 
 func TestCameraIsPlayedByWHEPWithoutAnyTrickle(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		args []string
 		most time.Duration // for 201: 300 and 50 ms are meant, of a machine that does nothing else
@@ -170,6 +171,7 @@ func TestCameraIsPlayedByWHEPWithoutAnyTrickle(t *testing.T) {
 }
 
 func TestCameraIsPlayedByWHEPWithTrickleAndARestart(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	startCamera(t, s)
 	p := newPlayer(t)
@@ -352,6 +354,7 @@ func TestWHEPSessionIsForTheGrantedOnly(t *testing.T) {
 }
 
 func TestSleepingCameraIsWokenForWHEP(t *testing.T) {
+	t.Parallel()
 	users := usersFile(t, map[string]string{"cam1": camera1, "alice": alicePwd})
 	s := startSite(t, "--users="+users, "--hold=1s")
 	alice := s.member(t, jsonWS, "alice", alicePwd)
