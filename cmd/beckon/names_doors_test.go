@@ -314,7 +314,7 @@ func TestWrongNamesAreRefusedInTokens(t *testing.T) {
 	threat.Row(t, 20, 0)
 	s := startSite(t, "--jwt-key="+writeFile(t, "jwt.key", namesSecret), "--limit-logins=0", "--log-level=info")
 	token := func(sub, room, role string) string {
-		return signedWith(namesSecret, fmt.Sprintf(`{"sub":%s,"room":%s,"role":%q,"exp":%d}`, sub, room, role, time.Now().Add(time.Minute).Unix()))
+		return signedWith(namesSecret, fmt.Sprintf(`{"sub":%s,"room":%s,"role":%q,"exp":%d}`, sub, room, role, time.Now().Add(time.Hour).Unix()))
 	}
 	observer := s.wire(t, "tcp", 5)
 	observer.connect("o", "", token(`"olga"`, `"*"`, "observer"))
