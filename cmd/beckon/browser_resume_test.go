@@ -139,7 +139,9 @@ func TestNothingIsLostOrComesTwiceWhenTheConnectionIsCutAgainAndAgain(t *testing
 		for n := range each {
 			text := strconv.Itoa(round*each + n)
 			if n%2 == 0 {
-				bob.send("alice", `{"type":"msg","data":`+text+`}`)
+				if fate := bob.send("alice", `{"type":"msg","data":`+text+`}`); fate != 0 {
+					t.Errorf("message %s is refused with %d", text, fate)
+				}
 				want = append(want, text+" of bob")
 			} else {
 				bob.send("", `{"type":"msg","data":`+text+`}`)
