@@ -126,7 +126,13 @@ func (j *jump) run() {
 
 	j.set(t, j.ahead)
 	set := time.Now()
-	if code := j.tries(t, "tcp", "203.0.113.1", "nobody", "wrong hunter2"); code != 429 {
+	code := 0
+	for range clockLogins / 2 { // one more is let through every 3 s, which a slow machine may have taken
+		if code = j.tries(t, "tcp", "203.0.113.1", "nobody", "wrong hunter2"); code == 429 {
+			break
+		}
+	}
+	if code != 429 {
 		t.Errorf("an address that is held up is answered with %d when the clock was set", code)
 	}
 	if code := j.knock("203.0.113.2"); code != banned {
