@@ -11,7 +11,7 @@ import (
 // the identity it was connected as. What arrives goes to the inbox that Connect
 // was given.
 //
-// Publish and Subscribe return an [*topics.Error] when the identity may not, the
+// Publish, Say and Subscribe return an [*topics.Error] when the identity may not, the
 // receiver is not there, and so on: nothing is dropped in silence. What goes
 // wrong later (a held message that nobody fetched, a takeover) arrives in the
 // inbox as a message "error" from [topics.Server].
@@ -21,6 +21,9 @@ type Bus interface {
 	// then on. A nil error means delivered, or held for a peer that is expected
 	// back.
 	Publish(a topics.Address, payload []byte) error
+
+	// Say is Publish of a message that has been read; so it is not read again.
+	Say(a topics.Address, said topics.Reading) error
 
 	// Subscribe adds filters. What is retained under them is in the inbox, with
 	// Retained set, when Subscribe returns; so is "hello" when one of them is

@@ -5,7 +5,7 @@
 // a valid message is and who is there is the bus's: a session reads routing
 // members only.
 //
-//	frame  --read, cut room, to, id--> Bus.Publish
+//	frame  --read, cut room, to, id--> Bus.Say
 //	inbox  --splice room, from, all--> frame
 //
 // A session is what is said on one connection. From its first join on it has a
@@ -19,8 +19,8 @@
 // Of an HTTP request [Credentials] and [Body] are read, [Origins] checked, and errors
 // answered by [Refuse], the same at each door.
 //
-// A message is never encoded anew: bytes other than the routing members leave
-// as they came. [Pace] is the budget of a client's frames, for the doors. The package
+// A message is read once, by [topics.Read], and never encoded anew: bytes other than the
+// routing members leave as they came. [Pace] is the budget of a client's frames, for the doors. The package
 // imports the standard library and topics only.
 //
 // # Where the contract was silent

@@ -23,21 +23,17 @@ const maxID = 64
 // frame is what a session needs to know of a client's frame. Slices are parts
 // of the text.
 type frame struct {
-	text     []byte
-	kind     string // "type"
-	id       []byte // JSON text, nil where there is none
-	room     string // "" where there is none
+	said     topics.Reading // the message: the frame without its id, room and to
+	kind     string         // "type"
+	id       []byte         // JSON text, nil where there is none
+	room     string         // "" where there is none
 	to       string
-	direct   bool          // there is a "to"
-	session  topics.Member // for [frame.about]; zero where there is none
-	peer     []byte        // JSON text, as token and presence
+	direct   bool   // there is a "to"
+	peer     []byte // JSON text, as token and presence
 	token    []byte
 	presence []byte
 	resume   []byte
 	seen     []byte
-
-	routing  [3]topics.Member // to be cut: id, room and to, in the frame's order
-	routings int
 }
 
 // member is a bit for each member of a frame that must not be given twice.
@@ -59,13 +55,11 @@ const (
 // that checks the whole text. With an error it returns what it understood, so
 // that the answer can carry the id.
 func readFrame(text []byte) (frame, error) {
-	r := frameReader{frame: frame{text: text}}
-	for m, err := range topics.Members(text) {
-		if err != nil {
-			r.note(err)
-			break
-		}
-		r.member(m)
+	var r frameReader
+	said, err := topics.Read(text, r.member)
+	r.said, r.kind = said, said.Known().Type
+	if err != nil {
+		r.note(err)
 	}
 	if r.wrong == nil {
 		r.wrong = r.check()
@@ -90,30 +84,31 @@ func (r *frameReader) given(m member) {
 	r.once |= m
 }
 
-func (r *frameReader) member(m topics.Member) {
+// member takes a member, and reports whether it is for the session only: the message
+// goes without it.
+func (r *frameReader) member(m topics.Member) (routing bool) {
 	switch string(m.Name) {
 	case "type":
 		r.given(memberType)
-		r.kind = kindOf(m)
 	case "id":
 		r.given(memberID)
-		r.cut(m)
 		if validID(m) {
 			r.id = m.Value
-			return
+		} else {
+			r.note(topics.Errorf(topics.BadRequest, `"id" must be a number or a text of at most %d characters`, maxID))
 		}
-		r.note(topics.Errorf(topics.BadRequest, `"id" must be a number or a text of at most %d characters`, maxID))
+		return true
 	case "room":
 		r.given(memberRoom)
 		r.room = r.name("room", m)
+		return true
 	case "to":
 		r.given(memberTo)
 		r.direct = true
 		r.to = r.name("peer", m)
+		return true
 	case "from", "all":
 		r.note(topics.Errorf(topics.BadRequest, "%q is written by the server, leave it out", m.Name))
-	case "session":
-		r.session = m
 	case "peer":
 		r.given(memberPeer)
 		r.peer = m.Value
@@ -130,20 +125,11 @@ func (r *frameReader) member(m topics.Member) {
 		r.given(memberSeen)
 		r.seen = m.Value
 	}
-}
-
-// cut notes a member that the message is to lose. A fourth is one that is given
-// twice, and of such a frame there is no message.
-func (r *frameReader) cut(m topics.Member) {
-	if r.routings < len(r.routing) {
-		r.routing[r.routings] = m
-		r.routings++
-	}
+	return false
 }
 
 // name reads a routing member that must name a what.
 func (r *frameReader) name(what string, m topics.Member) string {
-	r.cut(m)
 	s, ok := m.Text()
 	if !ok {
 		r.note(topics.Errorf(topics.BadRequest, "%q must be a text, the name of a %s", m.Name, what))
@@ -174,37 +160,13 @@ func (r *frameReader) check() error {
 	return nil
 }
 
-// message is the frame as a message: without its routing members, every other
-// byte as it came. It is not a part of the text.
-func (f *frame) message() []byte {
-	return topics.Without(f.text, f.routing[:f.routings])
-}
-
 // about is what an error tells of the frame.
 func (f *frame) about() topics.Message {
-	m := topics.Message{Type: f.kind}
-	if s, ok := f.session.Text(); ok && len(s) <= topics.MaxName {
-		m.Session = s
-	}
+	m := f.said.Known()
 	if len(m.Type) > topics.MaxName {
 		m.Type = ""
 	}
 	return m
-}
-
-// kindOf returns the type that a member says, without allocating for the usual
-// ones.
-func kindOf(m topics.Member) string {
-	for _, t := range [...]string{
-		topics.TypeCandidate, topics.TypeOffer, topics.TypeAnswer, topics.TypeBye, topics.TypeStart, topics.TypeMsg,
-		typePresence, typePing, typeJoin, typeLeave,
-	} {
-		if len(m.Value) == len(t)+2 && m.Value[0] == '"' && string(m.Value[1:len(t)+1]) == t {
-			return t
-		}
-	}
-	t, _ := m.Text()
-	return t
 }
 
 func validID(m topics.Member) bool {

@@ -57,7 +57,7 @@ func TestAMessageLosesItsRoutingMembersOnly(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", in, err)
 		}
-		if got := string(f.message()); got != want {
+		if got := string(f.said.Text()); got != want {
 			t.Errorf("%s became %s, want %s", in, got, want)
 		}
 	}
@@ -123,7 +123,7 @@ func FuzzFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		payload := fr.message()
+		payload := fr.said.Text()
 		d := topics.Delivery{Address: topics.Address{Room: "garage", Kind: topics.Direct, Dst: "bob", Src: "alice"}, Payload: payload}
 		if !fr.direct {
 			d.Kind = topics.All
@@ -173,7 +173,7 @@ func BenchmarkReadFrame(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		f.message()
+		f.said.Text()
 	}
 }
 

@@ -77,7 +77,7 @@ func (s *stay) choose(f *frame) error {
 	return nil
 }
 
-func (s *stay) message(f *frame) error { return s.bus.Publish(s.address(f), f.message()) }
+func (s *stay) message(f *frame) error { return s.bus.Say(s.address(f), f.said) }
 
 // say is message, for by.
 func (s *stay) say(by topics.Identity, f *frame) error {
@@ -88,7 +88,7 @@ func (s *stay) say(by topics.Identity, f *frame) error {
 	if !by.MayPublish(a) { // the bus asks the same of the session's own
 		return topics.Errorf(topics.Forbidden, "%s may not send that in %s", by.Name, f.room)
 	}
-	return s.bus.Publish(a, f.message())
+	return s.bus.Say(a, f.said)
 }
 
 // address is where the message in f goes.

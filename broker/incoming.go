@@ -196,11 +196,15 @@ func (c *client) publish(m *message) *topics.Error {
 	a, err := c.broker.Root.Parse(m.topic)
 	m.Address = a
 	isOutside := errors.Is(err, topics.ErrOutside)
+	var said topics.Reading
+	if !isOutside {
+		said, _ = topics.Read(m.Payload, nil)
+	}
 	if err == nil && m.retained && a.Kind != topics.Presence {
 		err = topics.Errorf(topics.BadRequest, "only a presence is retained, under peers/, not %q", m.topic)
 	}
 	if err == nil {
-		err = c.session.publish(m) // which spends
+		err = c.session.publish(m, &said) // which spends
 	} else if over := c.session.spend(c.session.messages, "messages"); over != nil {
 		err = over
 	} else if isOutside {
@@ -210,7 +214,7 @@ func (c *client) publish(m *message) *topics.Error {
 		return nil
 	}
 	refused := topics.AsError(err)
-	if info, _ := topics.CheckMessage(m.Payload, a); !isOutside && info.Type != topics.TypeError {
+	if !isOutside && said.Known().Type != topics.TypeError {
 		c.tell(a.Room, refused)
 	} // else: a client that says again what it hears would be told of what it was told, for ever
 	return refused

@@ -70,27 +70,39 @@ func (b *Broker) newSession(id topics.Identity, via string, r receiver, will *me
 
 // Publish sends payload to a; see bridge.Bus.
 func (s *Session) Publish(a topics.Address, payload []byte) error {
-	err := s.publish(&message{Delivery: topics.Delivery{Address: a, Payload: payload}, qos: 1})
+	said, _ := topics.Read(payload, nil)
+	return s.said(a, payload, &said)
+}
+
+// Say sends a message that has been read to a; see bridge.Bus.
+func (s *Session) Say(a topics.Address, said topics.Reading) error {
+	return s.said(a, said.Text(), &said)
+}
+
+func (s *Session) said(a topics.Address, payload []byte, said *topics.Reading) error {
+	err := s.publish(&message{Delivery: topics.Delivery{Address: a, Payload: payload}, qos: 1}, said)
 	if err != nil {
 		s.broker.show(a.Room, s.peer, topics.AsError(err))
 	}
 	return err
 }
 
-func (s *Session) publish(m *message) error {
+// publish takes m, whose payload was read as said. It knows nothing of a text that
+// nobody has read, so none gets into a room.
+func (s *Session) publish(m *message, said *topics.Reading) error {
 	m.sender = s
 	if err := s.spend(s.messages, "messages"); err != nil {
-		info, _ := topics.CheckMessage(m.Payload, m.Address)
+		info, _ := said.Check(m.Address)
 		return err.Of(info, m.Dst)
 	}
 	if !s.may().MayPublish(m.Address) {
-		return s.denied(m)
+		return s.denied(m, said)
 	}
 	if m.Kind == topics.Presence {
 		return s.present(m)
 	}
 	var err error
-	m.Message, err = topics.CheckMessage(m.Payload, m.Address)
+	m.Message, err = said.Check(m.Address)
 	if len(m.Payload) > s.broker.MaxMessage {
 		return topics.Errorf(topics.TooLarge, "the message has %d bytes, the limit is %d", len(m.Payload), s.broker.MaxMessage).Of(m.Message, m.Dst)
 	}
@@ -133,8 +145,8 @@ func (s *Session) spend(b *budget, what string) *topics.Error {
 }
 
 // denied says what is not granted, in words.
-func (s *Session) denied(m *message) error {
-	info, _ := topics.CheckMessage(m.Payload, m.Address)
+func (s *Session) denied(m *message, said *topics.Reading) error {
+	info, _ := said.Check(m.Address)
 	switch {
 	case m.Kind == topics.Wake:
 		return topics.Errorf(topics.Forbidden, "only the server publishes under wake/").Of(info, m.Dst)

@@ -46,66 +46,11 @@ func Routing(name []byte) bool {
 	return false
 }
 
-// CheckMessage checks the payload of a message that a client sends to a, whose
-// kind is Direct or All, and returns what is to be known of it. The error is an
-// [*Error] (400) that already says which message it is about, as far as it was
-// understood.
+// CheckMessage reads the payload of a message that a client sends to a, and checks it
+// as [Reading.Check] does.
 func CheckMessage(payload []byte, a Address) (Message, error) {
-	var m Message
-	var wrong *Error // the first mistake; reading goes on to tell the session
-	note := func(format string, args ...any) {
-		if wrong == nil {
-			wrong = Errorf(BadRequest, format, args...)
-		}
-	}
-	for member, err := range Members(payload) {
-		if err != nil {
-			return told(m, AsError(err), a)
-		}
-		switch string(member.Name) {
-		case "type":
-			if m.Type != "" {
-				note(`"type" is given twice`)
-			}
-			m.Type = typeOf(member)
-			if m.Type == "" {
-				note(`"type" must be a text that is not empty`)
-			}
-		case "session":
-			if m.Session != "" {
-				note(`"session" is given twice`)
-			}
-			s, ok := member.Text()
-			if !ok || !validSession(s) {
-				note(`"session" must be a text of 1 to 64 letters, digits, '_' and '-', not %s`, quote(string(member.Value)))
-				break
-			}
-			m.Session = s
-		case "from", "to", "room":
-			m.Routed = true
-			if want := a.member(member.Name); !member.is(want) {
-				note("%q in the message is %s, but the topic says %q", member.Name, quote(string(member.Value)), want)
-			}
-		case "all":
-			m.Routed = true
-		}
-	}
-	if wrong == nil {
-		wrong = m.check(a)
-	}
-	if wrong != nil {
-		return told(m, wrong, a)
-	}
-	return m, nil
-}
-
-// told returns the error about m. A type that is too long to be one is left
-// out: it would make an answer as long as the message.
-func told(m Message, wrong *Error, a Address) (Message, error) {
-	if len(m.Type) > MaxName {
-		m.Type = ""
-	}
-	return m, wrong.Of(m, a.Dst)
+	r, _ := Read(payload, nil)
+	return r.Check(a)
 }
 
 // typeOf returns the type that a member says, without allocating for the known

@@ -438,7 +438,10 @@ func malformed(t *testing.T, bus bridge.Connect) {
 		`{"type":"msg","data":` + strings.Repeat("[", 16) + strings.Repeat("]", 16) + `}`,
 	} {
 		alice.refused(topics.BadRequest, alice.Publish(alice.to("bob"), []byte(payload)))
+		said, _ := topics.Read([]byte(payload), nil)
+		alice.refused(topics.BadRequest, alice.Say(alice.to("bob"), said))
 	}
+	alice.refused(topics.BadRequest, alice.Say(alice.to("bob"), topics.Reading{}))
 	alice.refused(topics.BadRequest, alice.Publish(alice.own(), []byte(`{"name":"no online"}`)))
 	bob.in.all()
 	bob.fence(alice)

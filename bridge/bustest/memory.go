@@ -90,6 +90,15 @@ func (s *session) Identity() topics.Identity { return s.id }
 func (s *session) Conn() string { return s.name }
 
 func (s *session) Publish(a topics.Address, payload []byte) error {
+	said, _ := topics.Read(payload, nil)
+	return s.publish(a, payload, &said)
+}
+
+func (s *session) Say(a topics.Address, said topics.Reading) error {
+	return s.publish(a, said.Text(), &said)
+}
+
+func (s *session) publish(a topics.Address, payload []byte, said *topics.Reading) error {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	switch {
@@ -102,7 +111,7 @@ func (s *session) Publish(a topics.Address, payload []byte) error {
 	case len(payload) > s.m.max():
 		return topics.Errorf(topics.TooLarge, "%d bytes are more than %d", len(payload), s.m.max())
 	}
-	msg, err := topics.CheckMessage(payload, a)
+	msg, err := said.Check(a)
 	if err != nil {
 		return err
 	}
