@@ -108,7 +108,8 @@ func (c *conn) cleanUp() {
 // read hands a frame to the session, when something has come. False: there are no
 // more.
 func (c *conn) read() (more bool) {
-	if c.control() {
+	limit, _ := c.limit()
+	if !c.amid && c.wire.whole(limit, c.take) {
 		return true
 	}
 	c.amid = true
@@ -133,21 +134,18 @@ func (c *conn) read() (more bool) {
 	return true
 }
 
-// control takes a ping or pong, if that is next.
-func (c *conn) control() bool {
-	if c.amid {
-		return false
-	}
-	kind, payload, ok := c.wire.control()
-	switch {
-	case !ok:
-		return false
-	case kind == websocket.PingMessage:
-		_ = c.pinged(payload) // neither fails
+// take takes a message that came as one whole frame.
+func (c *conn) take(kind int, payload []byte) {
+	switch kind {
+	case websocket.PingMessage:
+		_ = c.pinged(string(payload)) // neither fails
+	case websocket.PongMessage:
+		_ = c.ponged(string(payload))
 	default:
-		_ = c.ponged(payload)
+		if c.paced(); !c.ended() {
+			c.text(payload)
+		}
 	}
-	return true
 }
 
 // paced holds the client to its budget of frames, pings and garbage among them.
@@ -175,13 +173,18 @@ func (c *conn) receive(r io.Reader) error {
 		return c.tooLong(r, frame.Bytes()[:limit], joined)
 	}
 	c.amid = false
-	c.heard()
-	if joined {
-		c.session.Receive(c.h.life, frame.Bytes())
-		return nil
-	}
-	c.receiveFirst(frame.Bytes())
+	c.text(frame.Bytes())
 	return nil
+}
+
+// text takes a text that is not too long.
+func (c *conn) text(frame []byte) {
+	c.heard()
+	if _, joined := c.limit(); joined {
+		c.session.Receive(c.h.life, frame)
+		return
+	}
+	c.receiveFirst(frame)
 }
 
 // incoming is a frame that is being read.

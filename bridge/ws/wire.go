@@ -75,26 +75,6 @@ func eagerOf(conn net.Conn) func([]byte) int {
 	return bridge.Eager(conn)
 }
 
-// control takes a whole ping or pong that is next, where a frame begins. It is done
-// here, since gorilla's reader would go on to wait for what follows.
-func (w *wire) control() (kind int, payload string, ok bool) {
-	const head = 2 + 4 // with the mask; there are no longer control frames (RFC 6455, 5.5)
-	if w.frames.Buffered() > 0 || len(w.rest) < head || w.rest[1]&masked == 0 {
-		return 0, "", false
-	}
-	kind, size := int(w.rest[0]), int(w.rest[1]&^masked)
-	if kind != final|websocket.PingMessage && kind != final|websocket.PongMessage || size > longestControl || len(w.rest) < head+size {
-		return 0, "", false
-	}
-	mask, text := w.rest[2:head], w.rest[head:head+size]
-	for i := range text {
-		text[i] ^= mask[i%4]
-	}
-	payload = string(text)
-	w.took(head + size)
-	return kind &^ final, payload, true
-}
-
 // took says that n bytes of what was read are done with.
 func (w *wire) took(n int) {
 	if w.rest = w.rest[n:]; len(w.rest) == 0 {
@@ -144,12 +124,6 @@ func (w *wire) Write(p []byte) (int, error) {
 	*w.out = append(*w.out, p...)
 	return len(p), nil
 }
-
-const (
-	final          = 0x80 // set in the first byte of a frame that is a whole message (RFC 6455, 5.2)
-	masked         = 0x80 // set in the second byte of a client's
-	longestControl = 125  // bytes that a ping or pong may carry (RFC 6455, 5.5)
-)
 
 // text writes a text frame, which a server does not mask. False: there was a close
 // frame. It is done here, since for each frame gorilla would take two locks and two
