@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +17,7 @@ import (
 
 // Run is the command: it serves until SIGINT or SIGTERM.
 func (s *serve) Run(out output) error {
+	defer runtime.KeepAlive(ballast(debug.SetMemoryLimit(-1)))
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	signals, reload := make(chan os.Signal, 2), make(chan os.Signal, 1)
