@@ -245,18 +245,21 @@ func checkFilter(filter string, root topics.Root) error {
 	return nil
 }
 
-// reaches reports whether a filter can match anything at or below root.
+// reaches reports whether a filter names the root, or can match a topic of the
+// rooms: root, version, room and more. So "+/+" is too short to.
 func reaches(filter, root []string) bool {
+	named := true
 	for i, level := range root {
-		if i >= len(filter) {
+		switch {
+		case i >= len(filter):
 			return false
-		}
-		if filter[i] == "#" {
+		case filter[i] == "#":
 			return true
-		}
-		if filter[i] != "+" && filter[i] != level {
+		case filter[i] == "+":
+			named = false
+		case filter[i] != level:
 			return false
 		}
 	}
-	return true
+	return named || len(filter) > len(root)+1 || filter[len(filter)-1] == "#"
 }

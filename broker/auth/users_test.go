@@ -76,6 +76,9 @@ func TestBrokenUsersFilesAreRefusedWithAllMistakes(t *testing.T) {
 		{"an empty list of topics", entry("name: a", pw, "topics: []"), []string{"topics is an empty list"}},
 		{"a topic that reaches into the rooms", entry("name: a", pw, "topics: ['#']"), []string{"reaches into the rooms"}},
 		{"a topic that reaches there by a plus", entry("name: a", pw, "topics: [+/v1/+/to/#]"), []string{"reaches into the rooms"}},
+		{"a topic that reaches there by a plus and the rest", entry("name: a", pw, "topics: [+/#]"), []string{"reaches into the rooms"}},
+		{"a topic that is as long as theirs begin", entry("name: a", pw, "topics: [+/+/+]"), []string{"reaches into the rooms"}},
+		{"a topic at the root", entry("name: a", pw, "topics: [rtc/+]"), []string{"reaches into the rooms"}},
 		{"a topic of the rooms", entry("name: a", pw, "topics: [publish: rtc/v1/r/to/a/b]"), []string{"reaches into the rooms"}},
 		{"a topic of the server", entry("name: a", pw, "topics: [$SYS/#]"), []string{"begins with $"}},
 		{"a shared topic", entry("name: a", pw, "topics: [$share/g/rtc/v1/#]"), []string{"begins with $"}},
@@ -123,6 +126,7 @@ func TestUsersFileSaysWhoMayDoWhat(t *testing.T) {
   topics:
     - publish: alarms/+
     - subscribe: rtcp
+    - subscribe: +/+ # too short to reach into the rooms
 `)
 	a := newAuth(t, Config{Users: users})
 	cam := a.lets(byName("cam1", password))
@@ -134,7 +138,7 @@ func TestUsersFileSaysWhoMayDoWhat(t *testing.T) {
 	agent := a.lets(byName("007", password))
 	want = topics.Identity{Name: "007", Grants: []topics.Grant{
 		{Room: "garage", Role: topics.Viewer, Of: "cam1"}, {Room: "yard-*", Role: topics.Viewer, Of: "cam1"}, {Room: "*", Role: topics.Observer},
-	}, Publish: []string{"alarms/+"}, Subscribe: []string{"rtcp"}, Source: byPassword, Stamp: agent.Stamp}
+	}, Publish: []string{"alarms/+"}, Subscribe: []string{"rtcp", "+/+"}, Source: byPassword, Stamp: agent.Stamp}
 	if fmt.Sprint(agent) != fmt.Sprint(want) {
 		t.Errorf("got %+v\nwant %+v", agent, want)
 	}
