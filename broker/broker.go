@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"sync"
@@ -55,6 +56,11 @@ type Config struct {
 	Queued      *atomic.Int64    // where the bytes that wait for all MQTT connections, and are held, are counted; nowhere by default
 	Soon        func(func())     // has a turn to write called soon, see guard.Limits; on a goroutine of its own
 	Logger      *slog.Logger     // discards by default
+
+	// MinKeepAlive and MaxKeepAlive bound the keep-alive of MQTT clients, in whole
+	// seconds; 10 s and 10 min. Who has another one than it asked for is told so, in
+	// MQTT 5 (3.2.2.3.14).
+	MinKeepAlive, MaxKeepAlive time.Duration
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -102,6 +108,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Handshake < 0:
 		c.Handshake = forever
 	}
+	errs = append(errs, c.boundKeepAlive())
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -115,6 +122,33 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("broker: %w", err)
 	}
 	return c, nil
+}
+
+// longestKeepAlive is the longest that MQTT has.
+const longestKeepAlive = math.MaxUint16 * time.Second
+
+// boundKeepAlive fills in the bounds of the keep-alive, and says what is wrong with
+// them.
+func (c *Config) boundKeepAlive() error {
+	switch {
+	case c.MinKeepAlive == 0:
+		c.MinKeepAlive = 10 * time.Second
+	case c.MinKeepAlive < 0:
+		c.MinKeepAlive = time.Second
+	}
+	switch {
+	case c.MaxKeepAlive == 0:
+		c.MaxKeepAlive = 10 * time.Minute
+	case c.MaxKeepAlive < 0:
+		c.MaxKeepAlive = longestKeepAlive
+	}
+	switch {
+	case c.MinKeepAlive%time.Second != 0 || c.MaxKeepAlive%time.Second != 0:
+		return fmt.Errorf("keep-alive from %v to %v: it is in whole seconds", c.MinKeepAlive, c.MaxKeepAlive)
+	case c.MinKeepAlive > c.MaxKeepAlive || c.MaxKeepAlive > longestKeepAlive:
+		return fmt.Errorf("keep-alive from %v to %v: the first is more than the other, or that more than %v", c.MinKeepAlive, c.MaxKeepAlive, longestKeepAlive)
+	}
+	return nil
 }
 
 // forever is the time of who set no limit; 146 years do not overflow.

@@ -8,18 +8,11 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
-)
-
-// Keep-alive, in seconds. A client that says none gets the usual one, since a
-// connection that nobody hears of would stay a peer for ever.
-const (
-	minKeepAlive     = 10
-	maxKeepAlive     = 600
-	defaultKeepAlive = 60
 )
 
 // newEngine makes the mochi server that speaks MQTT with clients. It is neither
@@ -100,10 +93,7 @@ func (c *client) admit(mochi *mqtt.Client, pk packets.Packet) (err error) {
 	mochi.Properties.Clean = true
 	mochi.Properties.Props.SessionExpiryInterval = 0
 	mochi.Properties.Props.TopicAliasMaximum = 0
-	mochi.State.Keepalive = min(max(pk.Connect.Keepalive, minKeepAlive), maxKeepAlive)
-	if pk.Connect.Keepalive == 0 {
-		mochi.State.Keepalive = defaultKeepAlive
-	}
+	mochi.State.Keepalive = c.broker.keepAlive(pk.Connect.Keepalive)
 	mochi.State.ServerKeepalive = mochi.State.Keepalive != pk.Connect.Keepalive
 	c.askedExpiry = pk.Properties.SessionExpiryInterval != 0
 	if n := int(pk.Properties.ReceiveMaximum); n > 0 {
@@ -113,6 +103,16 @@ func (c *client) admit(mochi *mqtt.Client, pk packets.Packet) (err error) {
 	c.Admit()
 	c.broker.Logger.Debug("connected", "conn", c.session.name, "peer", id.Name, "via", viaMQTT, "remote", c.RemoteAddr().String(), "version", c.Version())
 	return nil
+}
+
+// keepAlive is what a client has that asks for so many seconds. One that asks for
+// none gets a minute, since a connection that nobody hears of would stay a peer for
+// ever.
+func (b *Broker) keepAlive(asked uint16) uint16 {
+	if asked == 0 {
+		asked = 60
+	}
+	return min(max(asked, uint16(b.MinKeepAlive/time.Second)), uint16(b.MaxKeepAlive/time.Second))
 }
 
 // willOf checks a last will like the publish that it will be.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -72,6 +73,7 @@ import (
 //	      its clients: not used           TestThreeHundredTakeoversLeaveExactlyOneAlive
 //	18  a keep-alive of 43,691 s overflows, 0 is never
 //	      engine.go admit, incoming.go stayAlive  TestKeepAliveIsClampedAndToldToVersion5
+//	      broker.go boundKeepAlive        TestKeepAliveHasTheBoundsThatTheOperatorSets
 //	19  a long run of retained messages is dropped in silence
 //	      backlog.go fits                 TestSnapshotLargerThanTheQueueIsPaced
 //	20  what a full queue drops, nobody is told of
@@ -456,6 +458,45 @@ func TestKeepAliveIsClampedAndToldToVersion5(t *testing.T) {
 			t.Error("the maximum packet size is not announced")
 		}
 		_ = conn.Close()
+	}
+}
+
+func TestKeepAliveHasTheBoundsThatTheOperatorSets(t *testing.T) {
+	for _, test := range []struct {
+		least, most time.Duration
+		told        map[uint16]uint16
+	}{
+		{-1, time.Minute, map[uint16]uint16{0: 60, 1: 1, 5: 5, 120: 60}},
+		{2 * time.Second, 30 * time.Second, map[uint16]uint16{0: 30, 1: 2, 30: 30, 31: 30}},
+		{90 * time.Second, -1, map[uint16]uint16{0: 90, 60: 90, 43691: 43691, 65535: 65535}},
+	} {
+		s := serve(t, Config{MinKeepAlive: test.least, MaxKeepAlive: test.most})
+		for asked, want := range test.told {
+			conn := s.dial(t)
+			p := connect5("x", "")
+			p[10], p[11] = byte(asked>>8), byte(asked)
+			send(t, conn, p)
+			pk := parsed(t, 5, receive(t, conn))
+			if told := pk.Properties.ServerKeepAliveFlag; told != (asked != want) || told && pk.Properties.ServerKeepAlive != want {
+				t.Errorf("from %v to %v, asked for %d: server keep-alive %d (%v), want %d", test.least, test.most, asked, pk.Properties.ServerKeepAlive, told, want)
+			}
+			_ = conn.Close()
+		}
+	}
+}
+
+func TestKeepAliveThatNoClientCouldHaveIsRefused(t *testing.T) {
+	for _, c := range []Config{
+		{MinKeepAlive: 1500 * time.Millisecond},
+		{MaxKeepAlive: time.Millisecond},
+		{MinKeepAlive: 11 * time.Minute},
+		{MaxKeepAlive: 5 * time.Second},
+		{MaxKeepAlive: 65536 * time.Second},
+	} {
+		c.Authenticate = func(context.Context, topics.Credentials) (topics.Identity, error) { return topics.Identity{}, nil }
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), "keep-alive") {
+			t.Errorf("from %v to %v: %v", c.MinKeepAlive, c.MaxKeepAlive, err)
+		}
 	}
 }
 

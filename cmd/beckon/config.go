@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -33,12 +34,14 @@ type serve struct {
 	tlsSettings     `group:"TLS:"`
 	iceSettings     `group:"ICE servers:"`
 
-	Root    string        `help:"First level of every topic, or the first two." default:"rtc" env:"BECKON_ROOT"`
-	Grace   time.Duration `help:"How long a peer whose connection was lost may take to come back. 0: no time." default:"5s" env:"BECKON_GRACE"`
-	Resume  time.Duration `help:"How long a WebSocket client that says that it resumes may take to come back." default:"30s" env:"BECKON_RESUME"`
-	Hold    time.Duration `help:"How long messages wait for a device that is offline. 0: no time." default:"20s" env:"BECKON_HOLD"`
-	WakeURL string        `name:"wake-url" help:"Webhook that is told that somebody waits for a device that is offline, so that a gateway can wake it." env:"BECKON_WAKE_URL" placeholder:"URL"`
-	Drain   time.Duration `help:"How long stopping may take at most; with --dev a second." default:"25s" env:"BECKON_DRAIN"`
+	Root         string        `help:"First level of every topic, or the first two." default:"rtc" env:"BECKON_ROOT"`
+	Grace        time.Duration `help:"How long a peer whose connection was lost may take to come back. 0: no time." default:"5s" env:"BECKON_GRACE"`
+	Resume       time.Duration `help:"How long a WebSocket client that says that it resumes may take to come back." default:"30s" env:"BECKON_RESUME"`
+	Hold         time.Duration `help:"How long messages wait for a device that is offline. 0: no time." default:"20s" env:"BECKON_HOLD"`
+	WakeURL      string        `name:"wake-url" help:"Webhook that is told that somebody waits for a device that is offline, so that a gateway can wake it." env:"BECKON_WAKE_URL" placeholder:"URL"`
+	KeepAliveMin time.Duration `name:"keep-alive-min" help:"Shortest keep-alive of an MQTT client, in whole seconds; one that asks for less gets this." default:"10s" env:"BECKON_KEEP_ALIVE_MIN"`
+	KeepAliveMax time.Duration `name:"keep-alive-max" help:"The longest. One that asks for none has 60 s." default:"10m" env:"BECKON_KEEP_ALIVE_MAX"`
+	Drain        time.Duration `help:"How long stopping may take at most; with --dev a second." default:"25s" env:"BECKON_DRAIN"`
 
 	WhipStrict bool `name:"whip-strict" help:"Refuse a PATCH of WHIP or WHEP without If-Match, as RFC 9725 asks; many players send none." env:"BECKON_WHIP_STRICT"`
 
@@ -114,6 +117,8 @@ func (s *serve) check() error {
 		{"grace", int64(s.Grace)},
 		{"drain", int64(s.Drain)},
 		{"resume", int64(s.Resume)},
+		{"keep-alive-min", int64(s.KeepAliveMin)},
+		{"keep-alive-max", int64(s.KeepAliveMax)},
 		{"limit-unauthenticated", int64(s.LimitUnauthenticated)},
 		{"limit-unauthenticated-per-address", int64(s.LimitUnauthenticatedPerAddress)},
 		{"limit-connects", int64(s.LimitConnects)},
@@ -133,11 +138,20 @@ func (s *serve) check() error {
 			add("--%s is negative", setting.name)
 		}
 	}
+	if s.KeepAliveMin%time.Second != 0 || s.KeepAliveMax%time.Second != 0 {
+		add("--keep-alive-min %v or --keep-alive-max %v is no whole number of seconds, which is how MQTT says it", s.KeepAliveMin, s.KeepAliveMax)
+	}
+	if longest := cmp.Or(s.KeepAliveMax, mqttKeepAlive); s.KeepAliveMin > longest || longest > mqttKeepAlive {
+		add("--keep-alive-min %v and --keep-alive-max %v: the first may not be more than the other, nor that more than %v, the longest that MQTT has", s.KeepAliveMin, s.KeepAliveMax, mqttKeepAlive)
+	}
 	if s.LimitMessage != 0 && s.LimitQueue != 0 && s.LimitQueue < s.LimitMessage+headRoom {
 		add("--limit-queue %v is less than --limit-message %v and %v for what goes before it: the longest message would never fit", s.LimitQueue, s.LimitMessage, headRoom)
 	}
 	return errors.Join(wrong...)
 }
+
+// mqttKeepAlive is the longest keep-alive that MQTT has.
+const mqttKeepAlive = math.MaxUint16 * time.Second
 
 // headRoom is what goes before a message on its way: its topic and properties, or
 // the routing members of a frame.

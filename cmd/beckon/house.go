@@ -95,6 +95,8 @@ func (s *serve) buildBroker(h *house) (err error) {
 		Authenticate: h.refusals.of("mqtt", h.arrive),
 		ICEServers:   h.ice.ICEServers,
 		Grace:        period(s.Grace),
+		MinKeepAlive: period(s.KeepAliveMin),
+		MaxKeepAlive: period(s.KeepAliveMax),
 		MaxMessage:   limit(s.LimitMessage),
 		Queue:        limit(s.LimitQueue),
 		Rate:         budget(s.LimitRate),
