@@ -49,6 +49,7 @@ type client struct {
 	heard    time.Time      // when something was acknowledged, or it began to run
 	queued   fifo[outgoing] // of QoS 0, with the guard
 	lastID   uint16
+	aliases  aliases
 	count    uint64
 }
 

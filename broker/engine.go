@@ -99,6 +99,7 @@ func (c *client) admit(mochi *mqtt.Client, pk packets.Packet) (err error) {
 	if n := int(pk.Properties.ReceiveMaximum); n > 0 {
 		c.window = min(n, c.window)
 	}
+	c.aliases.most = min(pk.Properties.TopicAliasMaximum, mostAliases)
 	c.stayAlive(mochi.State.Keepalive)
 	c.Admit()
 	c.broker.Logger.Debug("connected", "conn", c.session.name, "peer", id.Name, "via", viaMQTT, "remote", c.RemoteAddr().String(), "version", c.Version())

@@ -62,7 +62,7 @@ import (
 //	      none is turned off              TestWhatTheConnackOffersIsThere
 //	14  the ACL is asked before a topic alias is resolved; aliases outlive their connection
 //	      guard/properties.go, and behind it engine.go newEngine; both out: TestTopicAliasIsRefused; guard: TestPacketsAreHeldToTheStandard
-//	      its way to send them: not used  TestNoTopicAliasIsSentToAClientThatTakesThem
+//	      its way to send them: not used  TestTopicAliasesAreSentToAClientThatTakesThem, and no others
 //	15  both directions share one space of packet identifiers
 //	      outgoing.go number              TestPacketIdentifiersOfBothDirectionsAreIndependent
 //	      guard/stream.go (takes acks)    TestReceiveMaximumIsObeyedAndNothingIsLost
@@ -312,18 +312,6 @@ func TestTopicAliasIsRefused(t *testing.T) {
 	send(t, conn, packet(0x30, text("rtc/v1/garage/all/mallory"), []byte{3, 0x23, 0, 1}, []byte(`{"type":"msg"}`)))
 	if pk := parsed(t, 5, receive(t, conn)); pk.FixedHeader.Type != packets.Disconnect || pk.ReasonCode != packets.ErrTopicAliasInvalid.Code {
 		t.Errorf("got %+v, want DISCONNECT 0x94", pk)
-	}
-}
-
-func TestNoTopicAliasIsSentToAClientThatTakesThem(t *testing.T) { // fault 14
-	s := serve(t, Config{})
-	alice := s.client5(t, "alice").subscribe(inbox("garage", "alice"))
-	conn := rawCamera(t, s, 0x22, 0, 10) // topic alias maximum 10
-	for range 3 {
-		alice.publish("rtc/v1/garage/to/cam1/alice", `{"type":"msg"}`, 1)
-		if pk := parsed(t, 5, receive(t, conn)); pk.TopicName != "rtc/v1/garage/to/cam1/alice" || pk.Properties.TopicAliasFlag {
-			t.Errorf("topic %q, alias %d (%v)", pk.TopicName, pk.Properties.TopicAlias, pk.Properties.TopicAliasFlag)
-		}
 	}
 }
 

@@ -21,6 +21,9 @@ type outgoing struct {
 	id   uint16 // packet identifier, of QoS 1 and 2
 	step step
 	back bool // it was taken back: the next connection has it
+
+	alias uint16 // stands for the topic, 0: none does
+	known bool   // to the client, which has no need of the topic then
 }
 
 // step is what an outgoing message waits for.
@@ -74,6 +77,14 @@ func (c *client) deliver(m *message, how reception) error {
 // snapshot reports whether the message stood before the client subscribed.
 func (o *outgoing) snapshot() bool { return o.how.stood != "" }
 
+// topic is what the packet says of the topic: nothing, when its alias is known.
+func (o *outgoing) topic() string {
+	if o.known {
+		return ""
+	}
+	return o.m.topic
+}
+
 func (o *outgoing) qos() byte { return min(o.m.qos, o.how.qos) }
 
 // may reports whether out can be written now.
@@ -121,6 +132,10 @@ func (c *client) write(out *outgoing) error {
 	if out.qos() > 0 {
 		c.number(out)
 	}
+	out.alias, out.known = c.aliases.find(out.m.topic)
+	if !out.known && !c.holds(out.size+aliasSpace) {
+		out.alias = 0
+	}
 	var space [headSpace]byte
 	head := appendPublish(space[:0], c.Version(), out)
 	switch err := c.Send(head, out.m.Payload); {
@@ -128,6 +143,9 @@ func (c *client) write(out *outgoing) error {
 		return errFull
 	case err != nil:
 		return errClosed
+	}
+	if out.alias > 0 && !out.known {
+		c.aliases.keep(out.m.topic, out.alias)
 	}
 	out.end = c.Queued()
 	if out.qos() > 0 {
@@ -138,6 +156,12 @@ func (c *client) write(out *outgoing) error {
 		c.remember(out)
 	}
 	return nil
+}
+
+// holds reports whether a packet of that size is one that the client takes and its
+// queue has room for when it is empty.
+func (c *client) holds(size int) bool {
+	return (c.largest == 0 || uint64(size) <= uint64(c.largest)) && size <= c.broker.Queue
 }
 
 // number gives out the next packet identifier that is free. The window is smaller

@@ -71,6 +71,10 @@ func travelling(p packets.Properties) *packets.Properties {
 // headSpace holds all but the payload of most PUBLISH packets.
 const headSpace = 320
 
+// aliasSpace is what an alias may add to a packet: the property, and a byte more for
+// the length of the properties and of the whole.
+const aliasSpace = 5
+
 // publishSize is the length of the PUBLISH of out, in bytes.
 func publishSize(version byte, out *outgoing) int {
 	n := 0
@@ -84,7 +88,7 @@ func publishSize(version byte, out *outgoing) int {
 // remaining is its Remaining Length (MQTT 5, 2.1.4), with so many bytes of
 // properties.
 func remaining(version byte, out *outgoing, properties int) int {
-	n := 2 + len(out.m.topic) + len(out.m.Payload)
+	n := 2 + len(out.topic()) + len(out.m.Payload)
 	if out.qos() > 0 {
 		n += 2
 	}
@@ -106,7 +110,7 @@ func appendPublish(b []byte, version byte, out *outgoing) []byte {
 		first |= 1
 	}
 	b = binary.AppendUvarint(append(b, first), uint64(remaining(version, out, len(properties))))
-	b = appendText(b, m.topic)
+	b = appendText(b, out.topic())
 	if qos > 0 {
 		b = binary.BigEndian.AppendUint16(b, out.id)
 	}
@@ -116,11 +120,14 @@ func appendPublish(b []byte, version byte, out *outgoing) []byte {
 	return b
 }
 
-// appendProperties appends what travels with a message, and the identifiers of the
-// subscriptions that it is for (MQTT 5, 3.3.2.3).
+// appendProperties appends what travels with a message, the identifiers of the
+// subscriptions that it is for, and the alias of its topic (MQTT 5, 3.3.2.3).
 func appendProperties(b []byte, out *outgoing) []byte {
 	for _, id := range out.how.ids {
 		b = binary.AppendUvarint(append(b, packets.PropSubscriptionIdentifier), uint64(id))
+	}
+	if out.alias > 0 {
+		b = binary.BigEndian.AppendUint16(append(b, packets.PropTopicAlias), out.alias)
 	}
 	p := out.m.properties
 	if p == nil {
