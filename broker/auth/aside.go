@@ -2,7 +2,6 @@ package auth
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/rpc"
@@ -26,17 +25,17 @@ type aside struct {
 	mu      sync.Mutex // guards what follows
 	process *exec.Cmd  // nil: it does not run
 	client  *rpc.Client
-	retry   time.Time // not to be started before
+	retry   time.Time // it is not asked before
 	closed  bool
 }
 
-// restart is how long passwords are hashed in the server's own process when the
-// one aside could not be started, or ended.
-const restart = 10 * time.Second
+// pause is how long passwords are hashed in the server's own process when the one
+// aside could not be started, ended, or did not answer in time.
+const pause = 10 * time.Second
 
-// patience is how long the process may take for one password: on a machine where
-// nothing is left for it, logins have to go on all the same.
-const patience = 4 * time.Second
+// patience is how long the process may take for one password. On a machine that
+// leaves nothing for it, logins have to go on all the same.
+const patience = time.Second
 
 var errNotAside = errors.New("no process hashes passwords aside")
 
@@ -51,13 +50,13 @@ func (a *aside) matches(h hash, password string) (bool, error) {
 	defer late.Stop()
 	select {
 	case <-call.Done:
-		err = call.Error
 	case <-late.C:
-		err = fmt.Errorf("there was no answer for %v", patience)
+		a.starved()
+		return false, errNotAside
 	}
-	if err != nil {
-		a.lost(client, err)
-		return false, err
+	if call.Error != nil {
+		a.lost(client, call.Error)
+		return false, call.Error
 	}
 	return *call.Reply.(*bool), nil
 }
@@ -66,14 +65,14 @@ func (a *aside) matches(h hash, password string) (bool, error) {
 func (a *aside) running() (*rpc.Client, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.client != nil {
-		return a.client, nil
-	}
 	if a.closed || time.Now().Before(a.retry) {
 		return nil, errNotAside
 	}
+	if a.client != nil {
+		return a.client, nil
+	}
 	if err := a.start(); err != nil {
-		a.retry = time.Now().Add(restart)
+		a.retry = time.Now().Add(pause)
 		a.log.Warn("passwords are hashed in the server's own process, where guesses may hold up calls: the one for it could not be started", "error", err)
 		return nil, err
 	}
@@ -98,6 +97,16 @@ func (a *aside) start() error {
 	return nil
 }
 
+// starved leaves the process alone for a while, as the machine does.
+func (a *aside) starved() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now := time.Now(); !a.closed && !now.Before(a.retry) {
+		a.retry = now.Add(pause)
+		a.log.Warn("the process that hashes passwords gets no CPU; for a while they are hashed in the server's own, where guesses may hold up calls", "waited", patience, "while", pause)
+	}
+}
+
 // lost ends a process that does not answer as it should.
 func (a *aside) lost(client *rpc.Client, err error) {
 	a.mu.Lock()
@@ -106,7 +115,7 @@ func (a *aside) lost(client *rpc.Client, err error) {
 		return // another has seen it
 	}
 	a.end()
-	a.retry = time.Now().Add(restart)
+	a.retry = time.Now().Add(pause)
 	if !a.closed {
 		a.log.Warn("the process that hashes passwords ended; until it is started again they are hashed in the server's own, where guesses may hold up calls", "error", err)
 	}

@@ -35,7 +35,6 @@ const (
 // What lasts for a while lasts as long whatever becomes of the time of day; what
 // ends at a time of day ends by it.
 func TestThreatClockThatJumpsHurtsNobody(t *testing.T) {
-	t.Parallel()
 	threat.Row(t, 32, threat.MQTT|threat.JSON|threat.HTTP)
 	path := buildMovable(t)
 	users := clockUsers(t)
