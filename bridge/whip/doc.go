@@ -50,7 +50,7 @@
 //     stored offer with both, and the candidates of the fragment. An answer with the
 //     old ufrag is no restart: 422, and the session goes on as it was, as it does
 //     after a 504. An answer that comes after that, within 30 s, is to that offer and
-//     not to the next.
+//     not to the next; unless no other follows it, after which none is waited for.
 //   - In the answer to a restart all candidates but one end with a bare LF: the client
 //     of the standards' authors breaks off the call if it finds two, and takes CRLF
 //     for their end.

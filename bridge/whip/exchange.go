@@ -20,6 +20,7 @@ type exchange struct {
 	news       chan struct{} // has one when something changed
 	asked      bool          // the device was sent it
 	failed     error
+	late       bool      // an answer came that was taken for one to an offer before it
 	answer     []byte    // message
 	answered   time.Time // when it came
 	candidates [][]byte  // messages, those before the answer, too
@@ -36,11 +37,13 @@ func (s *session) begin() *exchange {
 	return s.call
 }
 
-// finish ends it. The answer to an offer that went out may come all the same.
+// finish ends it. The answer to an offer that went out may come all the same; but not
+// if one came that counted as late: then it was this offer's maybe, and the device had
+// missed the one before. To wait for another would swallow the next, and so on.
 func (s *session) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if x := s.call; x.asked && x.answer == nil && x.failed == nil {
+	if x := s.call; x.asked && x.answer == nil && !x.late && x.failed == nil {
 		now := time.Now()
 		s.expire(now)
 		s.owed = append(s.owed, now)

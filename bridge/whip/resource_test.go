@@ -259,6 +259,26 @@ func TestLateAnswerIsNotTakenForTheAnswerToTheNextOffer(t *testing.T) {
 	})
 }
 
+// A device that missed an offer answers the next: that is swallowed, since it cannot be
+// told from a late one, but it must not be for ever.
+func TestRestartWorksAgainAfterAnOfferThatTheDeviceMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t)
+		cam := h.device(trickles)
+		_, opened := h.opened(cam)
+		url := opened.Header.Get("Location")
+		for n, status := range []int{504, 504, 200, 200} {
+			go func() {
+				if m := cam.next("offer"); n > 0 {
+					_ = cam.answer(m, strings.ReplaceAll(answer, "Dev1", fmt.Sprint("Re", n))+"a=end-of-candidates\r\n")
+				}
+			}()
+			wants(t, h.do("PATCH", url, strings.ReplaceAll(newICE, "New1", fmt.Sprint("New", n))), status)
+			time.Sleep(time.Second) // fake time
+		}
+	})
+}
+
 func TestRequestsOfASessionTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t)

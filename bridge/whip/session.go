@@ -201,7 +201,7 @@ func (s *session) heard(d topics.Delivery) error {
 		switch {
 		case d.Type == topics.TypeAnswer && s.isLate(now):
 			if s.call != nil { // what came before it was of the same ICE
-				s.call.candidates = nil
+				s.call.late, s.call.candidates = true, nil
 			}
 		case s.call != nil: // a candidate that is late cannot reach its client
 			s.call.take(d, now)
