@@ -7,6 +7,28 @@ import (
 	"time"
 )
 
+func TestAccountThatSendsTooManyFragmentsIsSlowedDownThenRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, func(c *Config) { c.Requests = 5 })
+		cam := h.device(trickles)
+		_, opened := h.opened(cam)
+		url := opened.Header.Get("Location")
+		statuses := make(chan int, 40)
+		begin := time.Now()
+		for range cap(statuses) {
+			go func() { statuses <- h.do("PATCH", url, lines("a=ice-ufrag:EsAw")).StatusCode }()
+		}
+		got := map[int]int{}
+		for range cap(statuses) {
+			got[<-statuses]++
+		}
+		if took := time.Since(begin); len(got) != 2 || got[204] != 25 || got[429] != 15 || took != time.Second {
+			t.Errorf("after %v the answers are %v", took, got)
+		}
+		wants(t, h.do("DELETE", url, ""), 200) // costs nothing
+	})
+}
+
 func TestAccountThatOpensTooManySessionsIsSlowedDownThenRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := build(t, func(c *Config) { c.Joins = 5 })

@@ -54,13 +54,13 @@ func (d description) hasUfrag(ufrag string) bool {
 }
 
 // section is the index of the m-section that the candidate says it is of, or -1.
-func (c candidate) section(d description) int {
+func (c candidate) section(of mids) int {
 	if c.SDPMid != nil {
-		if i := d.section(*c.SDPMid); i >= 0 {
+		if i := of.section(*c.SDPMid); i >= 0 {
 			return i
 		}
 	}
-	if i := c.SDPMLineIndex; i != nil && *i >= 0 && *i < len(d.media) {
+	if i := c.SDPMLineIndex; i != nil && *i >= 0 && *i < len(of) {
 		return *i
 	}
 	return -1

@@ -39,7 +39,8 @@
 //     none is ended for another.
 //   - An account opens ten sessions a second (--limit-joins); beyond that it waits up
 //     to a second, then it is 429. Messages count under the budget of a connection,
-//     which each session is.
+//     which each session is; and PATCHes under one of the account, since they cost
+//     something even if they make no message.
 //   - A session ends with its credentials. Its media may go on, as a device may take
 //     a bye of reason "gone" for lost signaling.
 //   - The session's URL is what its client needs to show. Credentials that are shown

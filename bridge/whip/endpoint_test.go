@@ -101,6 +101,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{name: "broken line", body: offer + "nonsense\r\n", status: 400, says: "nonsense"},
 		{name: "not UTF-8", body: offer + "a=\xff\r\n", status: 400, says: "UTF-8"},
 		{name: "no media", body: "v=0\r\no=- 1 1 IN IP4 0\r\ns=-\r\nt=0 0\r\n", status: 422, says: "no media"},
+		{name: "many media", body: offer + strings.Repeat("m=audio 9 RTP/AVP 0\r\n", 255), status: 400, says: "256"},
 		{name: "no ICE", body: strings.ReplaceAll(offer, "a=ice-pwd", "a=x-pwd"), status: 422, says: "a=ice-pwd"},
 		{name: "no DTLS", body: strings.ReplaceAll(offer, "a=fingerprint", "a=x"), status: 422, says: "a=fingerprint"},
 		{name: "whep that sends", body: strings.ReplaceAll(offer, "recvonly", "sendonly"), status: 422, says: "/whip/"},

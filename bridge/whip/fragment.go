@@ -56,6 +56,7 @@ func parseFragment(text string) (fragment, error) {
 		default:
 			if strings.HasPrefix(line, "m=") {
 				f.parts = append(f.parts, part{index: len(f.parts) - 1})
+				err = checkMedia(len(f.parts) - 1)
 			}
 		}
 		if err != nil {
@@ -82,12 +83,13 @@ func agree(name, before, value string) (string, error) {
 
 // check says (422) which part is of no m-section of the offer.
 func (f fragment) check(offer description) error {
+	mids := offer.mids()
 	for _, p := range f.parts {
-		if p.mid != "" && offer.section(p.mid) < 0 {
+		if p.mid != "" && mids.section(p.mid) < 0 {
 			return unprocessable("the offer has no m-section with a=mid:%s", bridge.Excerpt(p.mid))
 		}
-		if p.mid == "" && p.index >= len(offer.media) {
-			return unprocessable("the fragment has more m-sections than the offer, which has %d, and this one says no a=mid", len(offer.media))
+		if p.mid == "" && p.index >= len(mids) {
+			return unprocessable("the fragment has more m-sections than the offer, which has %d, and this one says no a=mid", len(mids))
 		}
 	}
 	return nil
@@ -95,11 +97,11 @@ func (f fragment) check(offer description) error {
 
 // section is the index of the part's m-section in the offer: that of its mid, else
 // the one in its place, and the first for what stands before all.
-func (p part) section(offer description) int {
+func (p part) section(offer mids) int {
 	if i := offer.section(p.mid); i >= 0 {
 		return i
 	}
-	return min(max(p.index, 0), len(offer.media)-1)
+	return min(max(p.index, 0), len(offer)-1)
 }
 
 // messages are what the fragment says, for the device: a message for each
@@ -111,10 +113,11 @@ func (f fragment) messages(session string, offer description) []candidate {
 		ufrag = offer.value(attrUfrag)
 	}
 	var messages []candidate
+	mids := offer.mids()
 	for _, p := range f.parts {
-		at := p.section(offer)
+		at := p.section(mids)
 		m := candidate{Type: topics.TypeCandidate, Session: session, SDPMLineIndex: &at, UsernameFragment: ufrag}
-		if mid := valueOf(offer.media[at], attrMid); mid != "" {
+		if mid := mids[at]; mid != "" {
 			m.SDPMid = &mid
 		}
 		for _, c := range p.candidates {
@@ -123,7 +126,7 @@ func (f fragment) messages(session string, offer description) []candidate {
 		}
 		if p.end {
 			m.Candidate = ""
-			if p.index < 0 || len(offer.media) == 1 {
+			if p.index < 0 || len(mids) == 1 {
 				m.SDPMid, m.SDPMLineIndex = nil, nil
 			}
 			messages = append(messages, m)

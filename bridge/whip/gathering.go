@@ -13,6 +13,7 @@ import (
 // a device may send many of both.
 type gathering struct {
 	answer  description
+	mids    mids            // of it
 	first   int             // m-section of the bundle
 	bundled bool            // all candidates stand in it
 	there   map[string]bool // candidates that stand in it, see key
@@ -22,9 +23,9 @@ type gathering struct {
 }
 
 func newGathering(answer description, all bool) *gathering {
-	g := &gathering{answer: answer, all: all, there: make(map[string]bool), ufrags: make(map[string]bool)}
+	g := &gathering{answer: answer, mids: answer.mids(), all: all, there: make(map[string]bool), ufrags: make(map[string]bool)}
 	if group := strings.Fields(valueOf(answer.session, attrBundle)); len(group) > 0 {
-		g.first, g.bundled = max(answer.section(group[0]), 0), true
+		g.first, g.bundled = max(g.mids.section(group[0]), 0), true
 	}
 	for _, section := range answer.sections() {
 		if ufrag := valueOf(section, attrUfrag); ufrag != "" {
@@ -85,7 +86,7 @@ func (g *gathering) isOf(c candidate) bool {
 
 func (g *gathering) add(c candidate) {
 	at := g.first
-	if i := c.section(g.answer); !g.bundled && i >= 0 {
+	if i := c.section(g.mids); !g.bundled && i >= 0 {
 		at = i
 	}
 	line := attrCandidate + c.text()

@@ -27,6 +27,7 @@ type Config struct {
 
 	MaxMessage int           // bytes of the longest body, default 64 KiB, negative: no limit
 	Joins      int           // sessions that an account opens a second, default 10, negative: no limit
+	Requests   int           // PATCHes of an account a second, and four times as many at once, default 500, negative: no limit
 	Deadline   time.Duration // time for an answer in all, default 7 s: OBS gives up at 8
 	Strict     bool          // PATCH needs If-Match (RFC 9725, 4.3.1), which real clients leave out
 
@@ -39,11 +40,12 @@ type Config struct {
 
 // Handler is the door: an [http.Handler] for /whep/ and /whip/.
 type Handler struct {
-	cfg    Config
-	joins  *bridge.Budget
-	secret []byte          // marks are made with it
-	life   context.Context // ends with the handler
-	kill   context.CancelFunc
+	cfg     Config
+	joins   *bridge.Budget
+	patches *bridge.Budget
+	secret  []byte          // marks are made with it
+	life    context.Context // ends with the handler
+	kill    context.CancelFunc
 
 	leaving sync.WaitGroup // sessions that take leave of the bus
 	mu      sync.Mutex     // guards what follows; taken with the lock of a session held, never the other way
@@ -65,6 +67,9 @@ func New(cfg Config) (*Handler, error) {
 	}
 	if cfg.Joins == 0 {
 		cfg.Joins = 10
+	}
+	if cfg.Requests == 0 {
+		cfg.Requests = 500 // as of frames
 	}
 	if cfg.Deadline == 0 {
 		cfg.Deadline = 7 * time.Second
@@ -90,7 +95,8 @@ func New(cfg Config) (*Handler, error) {
 	}
 	h := &Handler{
 		cfg: cfg, secret: []byte(rand.Text()), open: make(map[string]*session),
-		joins: bridge.NewBudget(cfg.Joins, cfg.Joins, fmt.Sprintf("opens more than %d sessions a second", cfg.Joins)),
+		joins:   bridge.NewBudget(cfg.Joins, cfg.Joins, fmt.Sprintf("opens more than %d sessions a second", cfg.Joins)),
+		patches: bridge.NewBudget(cfg.Requests, 4*cfg.Requests, fmt.Sprintf("sends more than %d PATCHes a second", cfg.Requests)),
 	}
 	h.life, h.kill = context.WithCancel(context.Background())
 	return h, nil

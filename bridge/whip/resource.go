@@ -40,6 +40,9 @@ func (h *Handler) resource(w http.ResponseWriter, r *http.Request, path string) 
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
+	if err := h.patches.Spend(ctx, s.me.Account, 1); err != nil {
+		return err
+	}
 	return h.patch(ctx, w, r, s)
 }
 

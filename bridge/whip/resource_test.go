@@ -88,6 +88,7 @@ func TestFragmentsThatAreRefused(t *testing.T) {
 		"more sections":        {strings.Repeat(lines("m=audio 9 RTP/AVP 0"), 3), 422, "more m-sections", nil},
 		"ufrag of old":         {lines("a=ice-ufrag:Old0", "m=audio 9 RTP/AVP 0", "a=candidate:"+host1), 422, "a=ice-pwd", nil},
 		"too many":             {strings.Repeat(lines("a=candidate:"+host1), 129), 400, "129", nil},
+		"far more sections":    {strings.Repeat(lines("m=audio 9 RTP/AVP 0", "a=mid:0"), 257), 400, "256", nil},
 		"too long":             {strings.Repeat(lines("a=x"), 20000), 413, "", nil},
 		"type":                 {frag, 415, typeFragment, []string{"Content-Type", "application/sdp"}},
 		"wrong ETag":           {frag, 412, "", []string{"If-Match", `"other"`}},

@@ -33,6 +33,9 @@ func parseSDP(text string) (description, error) {
 		switch {
 		case strings.HasPrefix(line, "m="):
 			d.media = append(d.media, []string{line})
+			if err := checkMedia(len(d.media)); err != nil {
+				return d, err
+			}
 		case len(d.media) == 0:
 			d.session = append(d.session, line)
 		default:
@@ -41,6 +44,17 @@ func parseSDP(text string) (description, error) {
 		}
 	}
 	return d, nil
+}
+
+// maxMedia is how many m-sections a description or a fragment may have: a call of many
+// has one for each track.
+const maxMedia = 256
+
+func checkMedia(n int) error {
+	if n > maxMedia {
+		return topics.Errorf(topics.BadRequest, "the body has more than %d m-sections", maxMedia)
+	}
+	return nil
 }
 
 // linesOf splits SDP, or a fragment of it, into its lines.
@@ -136,9 +150,24 @@ func (d description) has(prefix string) bool {
 	})
 }
 
+// mids are the names of the m-sections, "" of one that has none.
+type mids []string
+
+// mids reads them. That goes through all lines: once for a fragment, not for each part.
+func (d description) mids() mids {
+	names := make(mids, len(d.media))
+	for i, m := range d.media {
+		names[i] = valueOf(m, attrMid)
+	}
+	return names
+}
+
 // section is the index of the m-section that is called mid, -1 if none is.
-func (d description) section(mid string) int {
-	return slices.IndexFunc(d.media, func(m []string) bool { return mid != "" && valueOf(m, attrMid) == mid })
+func (m mids) section(mid string) int {
+	if mid == "" {
+		return -1
+	}
+	return slices.Index(m, mid)
 }
 
 // checkOffer says (422) what keeps an offer from being one of WHEP, or of WHIP.
@@ -223,8 +252,9 @@ func (d description) restarted(f fragment) description {
 	for i := range d.media {
 		d.media[i] = slices.DeleteFunc(d.media[i], old)
 	}
+	mids := d.mids()
 	for _, p := range f.parts {
-		at := p.section(d)
+		at := p.section(mids)
 		for _, c := range p.candidates {
 			d.media[at] = append(d.media[at], attrCandidate+c)
 		}

@@ -159,6 +159,7 @@ func (s *serve) buildWHIP(h *house) (err error) {
 		Root:         topics.Root(s.Root),
 		MaxMessage:   limit(s.LimitMessage),
 		Joins:        budget(s.LimitJoins),
+		Requests:     budget(framesPer * s.LimitRate),
 		Strict:       s.WhipStrict,
 		Hold:         door.HoldRequest,
 		Logger:       h.log,
