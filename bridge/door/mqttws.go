@@ -43,6 +43,7 @@ type WebSocket struct {
 	config   WebSocketConfig
 	upgrader websocket.Upgrader
 	wg       sync.WaitGroup // connections
+	foreign  bridge.Seldom  // lines about foreign origins
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -92,7 +93,7 @@ func (h *WebSocket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := h.config.Origins.Check(r); err != nil {
-		h.config.Logger.Info("WebSocket refused", "remote", r.RemoteAddr, "error", err)
+		h.foreign.Log(h.config.Logger, slog.LevelInfo, "WebSocket refused", "remote", r.RemoteAddr, "error", err)
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -54,6 +56,25 @@ func wantClose(t *testing.T, c *websocket.Conn, code int) {
 			}
 			return
 		}
+	}
+}
+
+func TestStrangersOfAForeignOriginDoNotFillTheLog(t *testing.T) {
+	var log bytes.Buffer
+	h, err := MQTT(WebSocketConfig{Serve: serveMQTT, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	for range 100 {
+		r := httptest.NewRequest(http.MethodGet, "/mqtt", nil)
+		r.Header.Set("Origin", "https://evil.example")
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", "websocket")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if n := strings.Count(log.String(), "https://evil.example is not allowed"); n != 5 {
+		t.Errorf("%d lines of 100 requests", n)
 	}
 }
 

@@ -64,9 +64,10 @@ type Handler struct {
 	upgrader websocket.Upgrader
 	life     context.Context // ends with the handler
 	kill     context.CancelFunc
-	frames   sync.Pool // of *incoming, for frames being read
-	reads    sync.Pool // of *[]byte of length chunk, for what was read
-	writes   sync.Pool // of *[]byte, for what is being written
+	frames   sync.Pool     // of *incoming, for frames being read
+	reads    sync.Pool     // of *[]byte of length chunk, for what was read
+	writes   sync.Pool     // of *[]byte, for what is being written
+	foreign  bridge.Seldom // lines about foreign origins
 
 	running sync.WaitGroup // connections
 	mu      sync.Mutex
@@ -162,7 +163,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := h.cfg.Origins.Check(r); err != nil {
 		e := topics.AsError(err)
-		h.cfg.Logger.Info("websocket refused", "remote", r.RemoteAddr, "why", e.Message)
+		h.foreign.Log(h.cfg.Logger, slog.LevelInfo, "websocket refused", "remote", r.RemoteAddr, "why", e.Message)
 		http.Error(w, e.Message, e.Code.HTTP())
 		return
 	}

@@ -5,9 +5,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -81,6 +84,27 @@ func TestCredentialsComeFromTheRequestOrTheJoin(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestStrangersOfAForeignOriginDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := build(t, nil)
+		defer h.Close()
+		ask := func() {
+			r := httptest.NewRequest(http.MethodGet, "/ws", nil)
+			r.Header.Set("Origin", "https://evil.example")
+			h.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		for range 100 {
+			ask()
+		}
+		time.Sleep(time.Minute) // fake time
+		ask()
+		log := h.log.String()
+		if n := strings.Count(log, "\n"); n != 6 || strings.Count(log, "https://evil.example is not allowed") != n || !strings.Contains(log, "left_out=95\n") {
+			t.Errorf("%d lines of 101 requests: %.2000s", n, log)
+		}
+	})
 }
 
 func TestAForeignOriginIsRefused(t *testing.T) {
