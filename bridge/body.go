@@ -15,8 +15,8 @@ import (
 const bodyWithin = 7 * time.Second
 
 // Body reads the body of a request, which must be of that Content-Type and has at
-// most so many bytes. It must be there in 7 s, or before ctx ends if that has a
-// deadline. The error is for its client: 415, 413 or 408.
+// most so many bytes. It must be there in 7 s, and before ctx ends. The error is for its
+// client: 415, 413 or 408.
 func Body(ctx context.Context, w http.ResponseWriter, r *http.Request, kind string, limit int) ([]byte, error) {
 	says := r.Header.Get("Content-Type")
 	if is, _, err := mime.ParseMediaType(says); err != nil || is != kind {
@@ -35,6 +35,7 @@ func Body(ctx context.Context, w http.ResponseWriter, r *http.Request, kind stri
 	}
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(until) // a recorder has none
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })()
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
 		return nil, topics.Errorf(topics.TooLarge, "the body is longer than the limit of %d bytes", limit)

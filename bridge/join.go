@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -196,6 +197,9 @@ func (s *Session) authenticate(ctx context.Context, name, token string) (topics.
 		c.Token = token
 	}
 	id, err := s.cfg.Authenticate(ctx, c)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = topics.Errorf(topics.Timeout, "the credentials could not be checked in time; try again")
+	}
 	if err == nil && !topics.ValidName(id.Name) {
 		err = fmt.Errorf("authenticate gave an identity without a valid name: %q", id.Name)
 	}

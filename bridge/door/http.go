@@ -19,8 +19,9 @@ const (
 
 	// answerTimeout is how long a request may take, from its header to the last byte
 	// of its answer, so that nobody holds a connection by reading a byte a second. The
-	// slowest answer is that of WHEP, 7 s, the longest 23 KB. A stream of events has
-	// deadlines of its own.
+	// doors give up after 7 s of waiting for a device, a body or an identity, and a
+	// second of being slowed down may come on top; the longest answer has 23 KB. A
+	// stream of events has deadlines of its own.
 	answerTimeout = 10 * time.Second
 )
 

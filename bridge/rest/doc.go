@@ -40,6 +40,9 @@
 //   - Only a stream is a connection (Config.Arrive). Any other request has its account's
 //     budget of requests, as frames have one at the WebSocket; a look at who is there
 //     costs as much as ten. Who is over it waits up to a second, then it is 429.
+//   - A request has 7 s in all, for who asks, its body and its answer, and a stream as
+//     long to begin; then it is 504, or 408 if its body did not come. The
+//     door ends a request after 10 s.
 //   - 408 of section 4 is 504 here, and 480 is 409; see [topics.Code.HTTP].
 //   - Rooms lists only those where the identity sees somebody, and counts whom it
 //     sees; a device that is offline and listed counts. A room that the identity

@@ -36,7 +36,7 @@ type Config struct {
 	MaxMessage int           // bytes of the longest message, default 64 KiB
 	Requests   int           // of an account a second, and four times as many at once; default 500
 	Queue      int           // bytes that may wait for a stream, default 1 MiB
-	Auth       time.Duration // time for authentication and join, default 10 s
+	Deadline   time.Duration // time for an answer in all, or until a stream begins, default 7 s: less than the door gives one
 	Heartbeat  time.Duration // time between comments on a stream, default 15 s
 	Write      time.Duration // time a write may wait, default 5 s
 	Taken      time.Duration // time after which what was written counts as taken, default 2 s
@@ -125,7 +125,7 @@ func (c Config) withDefaults() Config {
 			*d = usual
 		}
 	}
-	wait(&c.Auth, 10*time.Second)
+	wait(&c.Deadline, 7*time.Second)
 	wait(&c.Heartbeat, 15*time.Second)
 	wait(&c.Write, 5*time.Second)
 	wait(&c.Taken, 2*time.Second)
@@ -156,8 +156,8 @@ func (c Config) check() error {
 	if c.Rooms == nil || c.Peers == nil {
 		wrong = append(wrong, errors.New("there is no Rooms or no Peers: nobody could see who is there"))
 	}
-	if c.Auth < 0 || c.Heartbeat < 0 || c.Write < 0 || c.Taken < 0 {
-		wrong = append(wrong, errors.New("negative Auth, Heartbeat, Write or Taken"))
+	if c.Deadline < 0 || c.Heartbeat < 0 || c.Write < 0 || c.Taken < 0 {
+		wrong = append(wrong, errors.New("negative Deadline, Heartbeat, Write or Taken"))
 	}
 	return errors.Join(wrong...)
 }
@@ -191,24 +191,22 @@ const (
 
 // identify finds out who asks, that would like that name, and takes what the request
 // costs from its budget.
-func (h *Handler) identify(r *http.Request, name string, cost int) (topics.Identity, error) {
-	id, err := h.authenticate(r, name)
+func (h *Handler) identify(ctx context.Context, r *http.Request, name string, cost int) (topics.Identity, error) {
+	id, err := h.authenticate(ctx, r, name)
 	if err != nil {
 		return id, err
 	}
-	return id, h.budget.Spend(r.Context(), id.Name, cost)
+	return id, h.budget.Spend(ctx, id.Name, cost)
 }
 
 // authenticate finds out who asks, while the connection counts among those who are
 // not authenticated.
-func (h *Handler) authenticate(r *http.Request, name string) (topics.Identity, error) {
+func (h *Handler) authenticate(ctx context.Context, r *http.Request, name string) (topics.Identity, error) {
 	admit, err := h.cfg.HoldRequest(r)
 	if err != nil {
 		return topics.Identity{}, err
 	}
 	defer admit()
-	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Auth)
-	defer cancel()
 	shown := bridge.Credentials(r)
 	shown.Name = name
 	return h.cfg.Authenticate(ctx, shown)

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -13,8 +14,8 @@ type roomInfo struct {
 }
 
 // rooms answers who is where.
-func (h *Handler) rooms(w http.ResponseWriter, r *http.Request) error {
-	id, err := h.identify(r, "", aLookUp)
+func (h *Handler) rooms(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+	id, err := h.identify(ctx, r, "", aLookUp)
 	if err != nil {
 		return err
 	}
@@ -33,8 +34,8 @@ type peerInfo struct {
 }
 
 // peers answers who is in a room.
-func (h *Handler) peers(w http.ResponseWriter, r *http.Request) error {
-	id, err := h.identify(r, "", aLookUp)
+func (h *Handler) peers(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+	id, err := h.identify(ctx, r, "", aLookUp)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/beckon-rtc/beckon/bridge"
@@ -8,16 +9,16 @@ import (
 )
 
 // message says something for the peer of an open stream.
-func (h *Handler) message(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) message(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	room, me := r.PathValue("room"), r.PathValue("me")
-	id, err := h.identify(r, me, aMessage)
+	id, err := h.identify(ctx, r, me, aMessage)
 	if err != nil {
 		return err
 	}
 	if id.Name != me {
 		return topics.Errorf(topics.Forbidden, "these are the credentials of %s, who cannot speak as %s", id.Name, me)
 	}
-	text, err := bridge.Body(r.Context(), w, r, "application/json", h.cfg.MaxMessage)
+	text, err := bridge.Body(ctx, w, r, "application/json", h.cfg.MaxMessage)
 	if err != nil {
 		return err
 	}

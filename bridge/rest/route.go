@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"context"
+	"errors"
 	"net/http"
 
 	"github.com/beckon-rtc/beckon/bridge"
@@ -8,13 +10,14 @@ import (
 )
 
 // route is a path with its one method. Its handler has checked the names in the
-// path, and returns what the client is told went wrong.
+// path, and returns what the client is told went wrong. It has until the context ends
+// to answer.
 type route struct {
 	path   string
 	method string
 	head   bool // HEAD is answered, too
 	h      *Handler
-	serve  func(http.ResponseWriter, *http.Request) error
+	serve  func(context.Context, http.ResponseWriter, *http.Request) error
 }
 
 func (h *Handler) routes() []route {
@@ -34,6 +37,8 @@ func (t route) allow() string {
 }
 
 func (t route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := t.h.deadline(r)
+	defer cancel()
 	err := checkNames(r)
 	switch {
 	case err != nil:
@@ -41,14 +46,32 @@ func (t route) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		preflight(w, t)
 		return
 	case r.Method == t.method, t.head && r.Method == http.MethodHead:
-		err = t.serve(w, r)
+		err = t.serve(ctx, w, r)
 	default:
 		w.Header().Set("Allow", t.allow())
 		err = bridge.Refused(http.StatusMethodNotAllowed, "the method is not for this path, which takes %s", t.allow())
 	}
 	if err != nil {
-		bridge.Refuse(w, r, t.h.cfg.Logger, err)
+		bridge.Refuse(w, r, t.h.cfg.Logger, t.h.late(err))
 	}
+}
+
+// deadline is the time that a request has, which ends with the handler.
+func (h *Handler) deadline(r *http.Request) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Deadline)
+	stop := context.AfterFunc(h.life, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// late is err of a request, in the words of what ended its time, if that did.
+func (h *Handler) late(err error) error {
+	switch {
+	case h.life.Err() != nil:
+		return errGoingAway
+	case errors.Is(err, context.DeadlineExceeded):
+		return topics.Errorf(topics.Timeout, "the answer was not there within %v", h.cfg.Deadline)
+	}
+	return err
 }
 
 // checkNames says what is wrong with the names in the path.

@@ -40,7 +40,7 @@ type stream struct {
 }
 
 // events opens a stream, and returns when it has ended.
-func (h *Handler) events(w http.ResponseWriter, r *http.Request) error {
+func (h *Handler) events(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 	s := &stream{
 		h: h, place: place{r.PathValue("room"), r.PathValue("me")}, w: w, to: http.NewResponseController(w),
 		queue:  queue{limit: h.cfg.Queue, more: make(chan struct{}, 1)},
@@ -49,7 +49,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) error {
 	if h.isClosing() {
 		return h.later(w, r)
 	}
-	if err := s.join(r); err != nil {
+	if err := s.join(ctx, r); err != nil {
 		return err
 	}
 	defer s.session.Lost()
@@ -65,7 +65,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) error {
 }
 
 // join has the request's identity join the room.
-func (s *stream) join(r *http.Request) error {
+func (s *stream) join(ctx context.Context, r *http.Request) error {
 	h, query := s.h, r.URL.Query()
 	var presence []byte
 	if text := query.Get("presence"); text != "" {
@@ -89,8 +89,6 @@ func (s *stream) join(r *http.Request) error {
 	defer admit()
 	shown := bridge.Credentials(r)
 	s.session = bridge.NewSession(&h.bridge, bridge.Client{Credentials: shown, Out: s.out, End: s.end})
-	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Auth)
-	defer cancel()
 	if err := s.session.Join(ctx, joinFrame(s.place.room, s.place.peer, presence, last)); err != nil {
 		s.session.Close(true) // it may be on the bus, in no room
 		return err

@@ -150,6 +150,9 @@ func unprocessable(format string, args ...any) error {
 // body reads the body of a request, which must be of that type.
 func (h *Handler) body(ctx context.Context, w http.ResponseWriter, r *http.Request, kind string) (string, error) {
 	text, err := bridge.Body(ctx, w, r, kind, h.cfg.MaxMessage)
+	if err != nil && h.life.Err() != nil {
+		err = errClosing
+	}
 	return string(text), err
 }
 
