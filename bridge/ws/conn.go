@@ -243,6 +243,8 @@ func (c *conn) readFailed(err error) {
 			c.session.Close(c.stays())
 		}
 		c.finish(ending{code: closed.Code, why: "the client closed", answer: true}, true)
+	case c.isTooLate(err):
+		c.finish(c.noJoin(), false)
 	case ok, isNetError(err):
 		c.because(ending{code: closeLost, why: "the connection was lost: " + err.Error()})
 		c.wire.Close()
@@ -252,6 +254,20 @@ func (c *conn) readFailed(err error) {
 		// frame already, which the writer then only sends.
 		c.finish(ending{code: websocket.CloseProtocolError, why: err.Error()}, true)
 	}
+}
+
+// isTooLate reports whether err is that no join came in the time that the door waits
+// for a stranger. It may be up before Config.Join, as it counts from when he came, or at
+// the same time.
+func (c *conn) isTooLate(err error) bool {
+	timeout, ok := errors.AsType[net.Error](err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return ok && timeout.Timeout() && !c.joined
+}
+
+func (c *conn) noJoin() ending {
+	return ending{code: topics.Unauthorized.Close(), why: fmt.Sprintf("no join came within %v", c.h.cfg.Join)}
 }
 
 func isNetError(err error) bool {
@@ -486,7 +502,7 @@ func (c *conn) tick() {
 	case c.leaving:
 		e = goingAway
 	case !c.joined:
-		e = ending{code: topics.Unauthorized.Close(), why: fmt.Sprintf("no join came within %v", c.h.cfg.Join)}
+		e = c.noJoin()
 	case c.silent >= silence:
 		e = ending{code: closePing, why: fmt.Sprintf("%d pings went without an answer", silence)}
 	default:

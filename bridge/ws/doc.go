@@ -20,6 +20,7 @@
 //     with 4501.
 //   - Before the first join the limit is 8 KiB, and a longer frame closes the
 //     connection with 4510, after the error.
+//   - The first join has 10 s from when the client connected, TLS and upgrade among them.
 //   - A close frame without a code, which is what close() of a browser sends,
 //     is a leave, as 1000 and 1001 are. Everything else is a lost connection,
 //     and so is every connection that the server closes or has told to go
