@@ -60,10 +60,20 @@ func (x *exchange) take(d topics.Delivery, now time.Time) {
 	switch {
 	case d.Type == topics.TypeAnswer && x.answer == nil:
 		x.answer, x.answered = d.Payload, now
-	case d.Type == topics.TypeCandidate && len(x.candidates) < maxCandidates:
+	case d.Type == topics.TypeCandidate && x.hasRoom(d.Payload):
 		x.candidates, x.newest = append(x.candidates, d.Payload), now
 	}
 	x.tell()
+}
+
+// hasRoom reports whether a candidate is kept. That there are no more always is, or the
+// answer would wait for it.
+func (x *exchange) hasRoom(payload []byte) bool {
+	if len(x.candidates) < maxCandidates {
+		return true
+	}
+	c, ok := readCandidate(payload)
+	return ok && c.Candidate == "" && len(x.candidates) < 2*maxCandidates
 }
 
 func (x *exchange) tell() {

@@ -69,6 +69,21 @@ func TestLinesOfAnAnswerAreNotReadAgainForEachCandidate(t *testing.T) {
 	}
 }
 
+func TestEndOfCandidatesIsHeardAfterMoreThanAreKept(t *testing.T) {
+	s, x, messages := longExchange(1, maxCandidates+10)
+	messages = append(messages, topics.Delivery{Message: topics.Message{Type: topics.TypeCandidate}, Payload: []byte(`{"type":"candidate","candidate":""}`)})
+	d := s.hearAll(t, x, messages)
+	if n := strings.Count(d.String(), attrCandidate); n != maxCandidates || !x.gathered.all || !d.has(attrEnd) {
+		t.Errorf("the answer has %d candidates, and that these are all: %v", n, x.gathered.all)
+	}
+	for range 10 * maxCandidates {
+		x.take(messages[len(messages)-1], time.Now())
+	}
+	if n := len(x.candidates); n > 2*maxCandidates {
+		t.Errorf("%d messages are kept", n)
+	}
+}
+
 func BenchmarkCandidatesBesideALongAnswer(b *testing.B) {
 	for b.Loop() {
 		s, x, messages := longExchange(9000, 40)
