@@ -22,15 +22,11 @@ const (
 // ends each within a time of its own. It returns when all have ended, or ctx is
 // done; then it ends the rest, too, and returns the reason.
 func (h *Handler) Drain(ctx context.Context) error {
-	window := drainWindow
+	most := drainWindow
 	if end, ok := ctx.Deadline(); ok {
-		window = max(time.Until(end)*3/4, 0)
+		most = max(time.Until(end)*3/4, 0)
 	}
-	open := h.stop()
-	window = min(window, time.Duration(len(open))*drainStep)
-	h.mu.Lock()
-	h.window, h.over = window, time.Now().Add(window)
-	h.mu.Unlock()
+	open, window := h.stop(most)
 	for i, s := range open {
 		select {
 		case s.goaway <- time.Duration((float64(i) + rand.Float64()) / float64(len(open)) * float64(window)):
@@ -55,7 +51,7 @@ func (h *Handler) Drain(ctx context.Context) error {
 // Close ends all streams, opens no more, and waits until they have ended: for as
 // long as a write may take, at most. It is idempotent.
 func (h *Handler) Close() {
-	h.stop()
+	h.stop(0)
 	h.kill()
 	h.running.Wait()
 	h.bridge.Close()
@@ -86,16 +82,18 @@ func (h *Handler) isClosing() bool {
 	return h.closing
 }
 
-// stop opens no more streams, and returns those that are open.
-func (h *Handler) stop() []*stream {
+// stop opens no more streams, and returns those that are open, and the window over
+// which they are spread. Who comes from then on is told of it.
+func (h *Handler) stop(most time.Duration) (open []*stream, window time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.closing = true
-	open := make([]*stream, 0, len(h.streams))
+	window = min(most, time.Duration(len(h.streams))*drainStep)
+	h.closing, h.window, h.over = true, window, time.Now().Add(window)
+	open = make([]*stream, 0, len(h.streams))
 	for s := range h.streams {
 		open = append(open, s)
 	}
-	return open
+	return open, window
 }
 
 // A session that was taken over is known for a while, so that its client, which
