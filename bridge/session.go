@@ -160,7 +160,7 @@ func (s *Session) Join(ctx context.Context, text []byte) error {
 // Say sends a message that came another way than the client's frames, for by, who
 // must be the client and may send no more than both it and the session may. The
 // room of text may be left out; an id is not looked at. The error is an
-// [*topics.Error].
+// [*topics.Error], or [ErrEnding] when the client is in no room any more.
 func (s *Session) Say(by topics.Identity, room string, text []byte) error {
 	s.turn.Lock()
 	defer s.turn.Unlock()
@@ -175,7 +175,10 @@ func (s *Session) Say(by topics.Identity, room string, text []byte) error {
 		f.room = room
 		err = s.stay.say(by, &f)
 	}
-	if err != nil {
+	switch {
+	case err == errNotJoined:
+		return ErrEnding
+	case err != nil:
 		return s.told(&f, err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/beckon-rtc/beckon/bridge"
@@ -23,10 +24,13 @@ func (h *Handler) message(ctx context.Context, w http.ResponseWriter, r *http.Re
 		return err
 	}
 	s := h.find(place{room, me})
-	if s == nil {
-		return topics.Errorf(topics.Forbidden, "%s is not in %s by this server: open .../events first", me, room)
+	if s != nil {
+		err = s.session.Say(id, room, text)
 	}
-	if err := s.session.Say(id, room, text); err != nil {
+	switch {
+	case s == nil, errors.Is(err, bridge.ErrEnding):
+		return topics.Errorf(topics.Forbidden, "%s is not in %s by this server: open .../events first", me, room)
+	case err != nil:
 		return err
 	}
 	answer(w, http.StatusAccepted, map[string]string{"status": "accepted"})
