@@ -55,6 +55,9 @@
 //   - In the answer to a restart all candidates but one end with a bare LF: the client
 //     of the standards' authors breaks off the call if it finds two, and takes CRLF
 //     for their end.
+//   - A PATCH of several candidates that meets that budget on the way is 429 although the
+//     device has the first of them. When its client sends it again the device hears
+//     those twice, which ICE takes for one.
 //   - An end of candidates that overtakes its candidates is passed on as it comes, and
 //     so are they after it. It has no m-section when it stands before all of them.
 //   - Pages of any site may use it (Access-Control-Allow-Origin: *): they show

@@ -60,7 +60,7 @@ type serve struct {
 	LimitRate                      int  `help:"Messages of a connection, a second. Who is over it is slowed down, told, and cut off in the end. Ten times as many packets or frames of any kind." default:"50" env:"BECKON_LIMIT_RATE"`
 	LimitBurst                     int  `help:"Messages of a connection at once." default:"200" env:"BECKON_LIMIT_BURST"`
 	LimitBytes                     size `help:"What is read from a connection a second, and four times as much at once; the rest waits." default:"1MiB" env:"BECKON_LIMIT_BYTES"`
-	LimitJoins                     int  `help:"Joins of a connection, a second." default:"10" env:"BECKON_LIMIT_JOINS"`
+	LimitJoins                     int  `help:"Joins of a connection a second, and sessions of WHIP and WHEP that an account opens a second." default:"10" env:"BECKON_LIMIT_JOINS"`
 	LimitHeld                      int  `help:"Messages that wait for a peer that is expected, or asleep." default:"64" env:"BECKON_LIMIT_HELD"`
 	LimitSessions                  int  `help:"Sessions open per peer." default:"64" env:"BECKON_LIMIT_SESSIONS"`
 	LimitPeers                     int  `help:"Peers of a room." default:"1000" env:"BECKON_LIMIT_PEERS"`
