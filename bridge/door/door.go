@@ -168,7 +168,7 @@ type Door struct {
 	keepAlive func(bool) // whether connections of HTTP are kept for another request
 
 	sparing sync.Mutex
-	spares  bool // what there is too little of, see spare; guarded by sparing
+	spares  bool // what there is too little of, see admits; guarded by sparing
 
 	inAll      *Arrivals[struct{}]
 	perAddress *Arrivals[netip.Prefix]
@@ -309,8 +309,7 @@ func (d *Door) forget(l net.Listener) {
 func (d *Door) take(raw net.Conn) {
 	c := newConn(d, raw)
 	ban := false
-	c.unserved = d.config.Admit()
-	d.spare(c.unserved != nil)
+	c.unserved = d.admits()
 	if !c.proxied {
 		c.refused, ban = d.arrive(c)
 	}
@@ -326,16 +325,18 @@ func (d *Door) take(raw net.Conn) {
 	}()
 }
 
-// spare ends, while there is too little left, the HTTP connections that have their
-// answer and are only kept for another request: anybody may hold many of these, and
-// nobody who is in a call needs one.
-func (d *Door) spare(little bool) {
-	d.sparing.Lock() // a listener that is slow must not undo what another one has found since
+// admits asks [Config.Admit]. While there is too little left it ends the HTTP connections
+// that have their answer and are only kept for another request: anybody may hold many of
+// these, and nobody who is in a call needs one.
+func (d *Door) admits() *topics.Error {
+	d.sparing.Lock() // a listener that is slow must not undo what another one has found since it asked
 	defer d.sparing.Unlock()
-	if d.spares != little {
+	why := d.config.Admit()
+	if little := why != nil; d.spares != little {
 		d.spares = little
 		d.keepAlive(!little)
 	}
+	return why
 }
 
 // enter takes note of c, unless the door is closed or full.

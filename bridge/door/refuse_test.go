@@ -127,36 +127,28 @@ func TestFewWaitToBeToldThatTheyCannotBeServed(t *testing.T) {
 }
 
 func TestConnectionsAreKeptWhenTheLastListenerFindsThatThereIsEnough(t *testing.T) {
-	d := start(t, Config{})
-	kept, overtaken := true, make(chan struct{})
-	var mu sync.Mutex
-	d.keepAlive = func(keep bool) {
-		if !keep { // it is slow
-			select {
-			case <-overtaken:
-			case <-time.After(100 * time.Millisecond): // nobody may overtake it
-			}
+	var slow atomic.Bool
+	asked, overtaken := make(chan struct{}), make(chan struct{})
+	d := start(t, Config{Admit: func() *topics.Error {
+		if !slow.CompareAndSwap(false, true) {
+			return nil
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		if kept = keep; keep {
-			close(overtaken)
-		}
-	}
-	var listeners sync.WaitGroup
-	begun := make(chan struct{})
-	listeners.Go(func() { close(begun); d.spare(true) })
-	<-begun
-	for ending := false; !ending; { // until the other has begun, this is none
-		d.spare(false)
-		mu.Lock()
+		close(asked)
 		select {
 		case <-overtaken:
-			ending = true
-		default:
+		case <-time.After(100 * time.Millisecond): // nobody may overtake it
 		}
-		mu.Unlock()
+		return topics.Errorf(topics.Unavailable, "there was too little")
+	}})
+	kept := true
+	d.keepAlive = func(keep bool) { kept = keep }
+	var listeners sync.WaitGroup
+	listeners.Go(func() { d.admits() })
+	<-asked
+	if err := d.admits(); err != nil {
+		t.Error(err)
 	}
+	close(overtaken)
 	listeners.Wait()
 	if !kept {
 		t.Error("connections are not kept though there is enough")
