@@ -101,6 +101,7 @@ type Session struct {
 	stay   *stay               // nil before the first join, and when it is over or another's
 	joined bool
 	closed bool
+	echoed bool   // a frame "error" was answered
 	early  uint64 // frames that went out before there was a stay
 	peer   string // for the log, as is
 	conn   string // what the bus calls its stay, which others had or will have
@@ -330,7 +331,15 @@ func (s *Session) answer(f *frame, err error) {
 		}
 		return
 	}
-	s.send(errorFrame(f.room, f.id, s.told(f, err).Payload()))
+	e := *s.told(f, err)
+	if f.kind == topics.TypeError {
+		if s.echoed {
+			return // who says again what it hears would be told of what it was told, for ever
+		}
+		s.echoed = true
+		e.Message += "; this is said once on a connection"
+	}
+	s.send(errorFrame(f.room, f.id, e.Payload()))
 }
 
 // told is err as the client is told of it.

@@ -86,6 +86,11 @@
 //     carry credentials.
 //   - An error about a message that its sender cannot receive, since it never
 //     subscribed to its inbox, is told by the MQTT 5 reason code only.
+//   - An "error" from a client is wrong, but never answered with one for ever, as a
+//     client may say again whatever it hears: over MQTT by the reason code only, and
+//     over WebSocket by an "error" once on a connection, where whoever wrote the page
+//     sees it; the others are not answered, with an "id" neither. They count as frames
+//     and messages do.
 //   - Presence is at most [MaxPresence] bytes: everyone in a room gets it.
 //   - A message to the peer "_" other than "ice" is 400, and so is "ice" to
 //     another peer or to all: a receiver could take it for the server's.

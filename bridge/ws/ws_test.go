@@ -107,6 +107,37 @@ func TestStrangersOfAForeignOriginDoNotFillTheLog(t *testing.T) {
 	})
 }
 
+func TestClientThatSaysAgainWhatItHearsIsNotToldOfItForEver(t *testing.T) {
+	for when, c := range map[string]func(*testing.T, *house) *client{
+		"before a join": func(t *testing.T, h *house) *client { return h.dial(t) },
+		"in a room":     func(t *testing.T, h *house) *client { return h.join(t, "alice") },
+	} {
+		t.Run(when, func(t *testing.T) {
+			c := c(t, open(t, nil))
+			c.send(`{"type":"candidate","id":7}`)
+			c.send(c.want(`"type":"error"`, `"id":7`, `"about":"candidate"`))
+			c.send(c.want(`"type":"error"`, `"id":7`, `"about":"error"`, "this is said once"))
+			c.send(`{"type":"error","session":1}`)
+			c.send(`{"type":"error","to":"nobody","code":480}`)
+			c.send(`{"type":"ping"}`)
+			c.want(`"type":"pong"`) // and nothing before
+			c.send(`{"type":"candidate"}`)
+			c.want(`"type":"error"`, `"about":"candidate"`)
+		})
+	}
+}
+
+func TestFloodOfErrorsIsCutOffLikeAnyOther(t *testing.T) {
+	onFakeTime(t, func(c *ws.Config) { c.Frames = 10 }, func(t *testing.T, h *house) {
+		c := h.join(t, "alice")
+		go func() {
+			for c.WriteMessage(websocket.TextMessage, []byte(`{"type":"error"}`)) == nil {
+			}
+		}()
+		c.closed(topics.RateLimited.Close())
+	})
+}
+
 func TestAForeignOriginIsRefused(t *testing.T) {
 	h := open(t, func(c *ws.Config) { c.Origins = bridge.Origins{Allowed: []string{"https://good.example"}} })
 	why := h.refused(t, http.StatusForbidden, http.Header{"Origin": {"https://evil.example"}})
