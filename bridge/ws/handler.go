@@ -262,7 +262,7 @@ func (h *Handler) Close() {
 	for _, c := range conns {
 		c.finish(goingAway, true)
 	}
-	hard := time.AfterFunc(linger, func() {
+	hard := time.AfterFunc(lingerFor, func() {
 		for _, c := range conns {
 			c.wire.Close()
 		}

@@ -38,14 +38,6 @@ func (w *wire) wait() (quiet bool) {
 	return false
 }
 
-// readFrames sees to it that gorilla's reader, which cannot be another one, has its
-// buffer. A quiet connection has none.
-func (w *wire) readFrames() {
-	if w.frames.Size() == 0 {
-		*w.frames = *bufio.NewReaderSize(w, readAhead)
-	}
-}
-
 // expectQuiet sets the deadline. That costs, so one is good for several waits.
 func (w *wire) expectQuiet() {
 	if now := time.Now(); w.quiet.Sub(now) < quietAfter {
@@ -62,21 +54,4 @@ func (w *wire) early(err error) bool {
 	w.quiet = time.Time{}
 	w.readUntil(w.quiet)
 	return true
-}
-
-// readUntil sets the read deadline, but not in place of the last one.
-func (w *wire) readUntil(t time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.last {
-		_ = w.Conn.SetReadDeadline(t) // it fails on a socket that has ended, which the next read finds
-	}
-}
-
-// linger sets the last read deadline: all is said, and the client may close.
-func (w *wire) linger() {
-	w.readUntil(time.Now().Add(linger))
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.last = true
 }

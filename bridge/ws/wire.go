@@ -115,6 +115,31 @@ func (w *wire) fill() error {
 	return nil
 }
 
+// readFrames sees to it that gorilla's reader, which cannot be another one, has its
+// buffer. A quiet connection has none.
+func (w *wire) readFrames() {
+	if w.frames.Size() == 0 {
+		*w.frames = *bufio.NewReaderSize(w, readAhead)
+	}
+}
+
+// readUntil sets the read deadline, but not in place of the last one.
+func (w *wire) readUntil(t time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.last {
+		_ = w.Conn.SetReadDeadline(t) // it fails on a socket that has ended, which the next read finds
+	}
+}
+
+// linger sets the last read deadline: all is said, and the client may close.
+func (w *wire) linger() {
+	w.readUntil(time.Now().Add(lingerFor))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = true
+}
+
 // Write takes what gorilla writes: its answer to the upgrade, and control frames.
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
