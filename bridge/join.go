@@ -40,7 +40,7 @@ func (j *joining) take(d topics.Delivery, me string) error {
 	case d.Kind == topics.Direct && d.Src == topics.Server && d.Type == topics.TypeHello:
 		j.hello = d.Payload
 	case j.size > j.most && d.Kind != topics.Presence && d.Src != topics.Server:
-		return errFull
+		return errTooSlow
 	default:
 		j.late = append(j.late, d)
 		j.size += cost(Frame{Rest: d.Payload})
@@ -269,7 +269,7 @@ func (s *stay) catchUp(j *joining) {
 	for _, d := range j.late {
 		if s.find(d.Room) != nil && s.deliver(d) != nil {
 			s.told.add(messageFrame(d)) // for the next connection
-			s.end(errFull)
+			s.end(errTooSlow)
 		}
 	}
 }

@@ -18,6 +18,14 @@ func inOne(text []byte) Frame { return Frame{Head: text} }
 // late reports whether it is too late for the message that the frame tells of.
 func (f Frame) late(now time.Time) bool { return !f.until.IsZero() && !f.until.After(now) }
 
+// Chunk is how many bytes a door writes at once, for which a client has the write
+// timeout: so it also says how slow one may be.
+const Chunk = 16 << 10
+
+// Cost is what the frame takes of a queue's limit while it waits to be written: memory,
+// not only its bytes.
+func (f Frame) Cost() int { return f.Len() + 48 }
+
 // Len is the length of the frame in bytes.
 func (f Frame) Len() int { return len(f.Head) + len(f.Rest) }
 

@@ -159,7 +159,7 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 	frames := append([]Frame{inOne(resumedFrame(f.id, f.room, s.name, s.key, w.seen, int(s.cfg.Ping.Seconds())))}, missed...)
 	for _, frame := range frames {
 		if next.out(frame) != nil {
-			s.end(errFull)
+			s.end(errTooSlow)
 			break
 		}
 	}

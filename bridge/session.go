@@ -69,13 +69,16 @@ func (c *Config) Check() error {
 // it was given waits for the client to resume, or for the next connection.
 var ErrEnding = errors.New("the connection is ending")
 
+// ErrFull says that as much waits for a client as may.
+var ErrFull = errors.New("the queue is full")
+
 // Client is the other side of a session, as its door knows it.
 type Client struct {
 	Credentials topics.Credentials // shown when it came; a token in its first join goes before
 
 	// Out takes a frame, for good. It must neither block nor call the session
-	// or the bus. An error means that it has no room for more, [ErrEnding] that the
-	// connection is ending.
+	// or the bus. It returns [ErrFull] when it has no room for more, and [ErrEnding] when
+	// the connection is ending.
 	Out func(Frame) error
 
 	// End is told, at most once and after the frames that explain it, why the
@@ -363,12 +366,12 @@ func (s *Session) send(frame []byte) {
 	}
 	s.early++
 	if s.out(inOne(frame)) != nil {
-		s.stop(errFull)
+		s.stop(errTooSlow)
 	}
 }
 
 // stop has the door end the connection.
 func (s *Session) stop(why *topics.Error) { s.once.Do(func() { s.end(why) }) }
 
-// errFull ends a connection that does not take what its client must know.
-var errFull = topics.Errorf(topics.Busy, "too slow: more was waiting to be sent than the queue holds")
+// errTooSlow ends a connection that does not take what its client must know.
+var errTooSlow = topics.Errorf(topics.Busy, "too slow: more was waiting to be sent than the queue holds")

@@ -201,7 +201,7 @@ func (s *stay) hear(d topics.Delivery) {
 func (s *stay) tell(frame Frame) error {
 	if s.by != nil {
 		if s.told.full() {
-			return errFull
+			return errTooSlow
 		}
 		if err := s.by.out(frame); err != nil && !errors.Is(err, ErrEnding) {
 			return err
@@ -220,7 +220,7 @@ func (s *stay) must(frame Frame) {
 		s.told.add(frame)
 	case s.tell(frame) != nil:
 		s.told.add(frame)
-		s.end(errFull)
+		s.end(errTooSlow)
 	}
 }
 

@@ -2,34 +2,22 @@ package rest
 
 import (
 	"context"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
-)
-
-// drainWindow is the time over which a drain spreads the streams when its context
-// says none, so that they do not all come back in the same second; drainStep is the
-// most of it that is spent on each.
-const (
-	drainWindow = 30 * time.Second
-	drainStep   = 10 * time.Millisecond
 )
 
 // Drain opens no more streams, tells those that are open that the server goes, and
 // ends each within a time of its own. It returns when all have ended, or ctx is
 // done; then it ends the rest, too, and returns the reason.
 func (h *Handler) Drain(ctx context.Context) error {
-	most := drainWindow
-	if end, ok := ctx.Deadline(); ok {
-		most = max(time.Until(end)*3/4, 0)
-	}
-	open, window := h.stop(most)
+	open, spread := h.stop(bridge.DrainTime(ctx))
 	for i, s := range open {
 		select {
-		case s.goaway <- time.Duration((float64(i) + rand.Float64()) / float64(len(open)) * float64(window)):
+		case s.goaway <- spread.Of(i):
 		default: // it was told before
 		}
 	}
@@ -82,18 +70,18 @@ func (h *Handler) isClosing() bool {
 	return h.closing
 }
 
-// stop opens no more streams, and returns those that are open, and the window over
-// which they are spread. Who comes from then on is told of it.
-func (h *Handler) stop(most time.Duration) (open []*stream, window time.Duration) {
+// stop opens no more streams, and returns those that are open, and when they end,
+// within that time. Who comes from then on is told of it.
+func (h *Handler) stop(most time.Duration) (open []*stream, spread bridge.Spread) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	window = min(most, time.Duration(len(h.streams))*drainStep)
-	h.closing, h.window, h.over = true, window, time.Now().Add(window)
+	spread = bridge.NewSpread(most, len(h.streams))
+	h.closing, h.window, h.over = true, spread.Window, time.Now().Add(spread.Window)
 	open = make([]*stream, 0, len(h.streams))
 	for s := range h.streams {
 		open = append(open, s)
 	}
-	return open, window
+	return open, spread
 }
 
 // A session that was taken over is known for a while, so that its client, which

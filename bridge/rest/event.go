@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -90,7 +91,7 @@ func retryIn(least, spread time.Duration) []byte {
 
 // goaway is the event that the server stops, of no session.
 func goaway(in time.Duration) []byte {
-	return appendEvent(nil, nil, fmt.Appendf(nil, `{"type":"goaway","reason":"shutdown","in":%d}`, (in+time.Second-1)/time.Second))
+	return appendEvent(nil, nil, bridge.Goaway(in))
 }
 
 // appendEvent appends a frame as an event (WHATWG HTML, 9.2.5). A line end in it is

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/beckon-rtc/beckon/bridge"
@@ -19,11 +18,6 @@ type queue struct {
 	ended  bool // nothing more is taken
 }
 
-var errFull = errors.New("the queue is full")
-
-// cost is what a frame takes of the limit: memory, not only its bytes.
-func cost(frame bridge.Frame) int { return frame.Len() + 48 }
-
 func (q *queue) push(frame bridge.Frame) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -31,10 +25,10 @@ func (q *queue) push(frame bridge.Frame) error {
 	case q.ended:
 		return bridge.ErrEnding
 	case q.size >= q.limit:
-		return errFull
+		return bridge.ErrFull
 	}
 	q.frames = append(q.frames, frame)
-	q.size += cost(frame)
+	q.size += frame.Cost()
 	q.signal()
 	return nil
 }
@@ -90,5 +84,5 @@ func (q *queue) isOver() bool {
 func (q *queue) wrote(frame bridge.Frame) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.size -= cost(frame)
+	q.size -= frame.Cost()
 }

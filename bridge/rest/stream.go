@@ -16,9 +16,6 @@ const kept = 4
 
 const eventStream = "text/event-stream"
 
-// chunk is how much is written at once, which a client has the write timeout for.
-const chunk = 16 << 10
-
 // stream is an event stream. The goroutine of its request runs it.
 type stream struct {
 	h       *Handler
@@ -161,7 +158,7 @@ func (s *stream) pump() bool {
 		var out []byte
 		var took []bridge.Frame
 		over := false
-		for len(out) < chunk {
+		for len(out) < bridge.Chunk {
 			frame, ok, last := s.queue.take()
 			if over = last; !ok {
 				break
@@ -199,7 +196,7 @@ func (s *stream) beat() error {
 
 func (s *stream) write(p []byte) (err error) {
 	for len(p) > 0 && err == nil {
-		n := min(len(p), chunk)
+		n := min(len(p), bridge.Chunk)
 		if err = s.to.SetWriteDeadline(time.Now().Add(s.h.cfg.Write)); err == nil {
 			_, err = s.w.Write(p[:n])
 		}

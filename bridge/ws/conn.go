@@ -404,7 +404,7 @@ func (c *conn) leave(in time.Duration) {
 	}
 	c.leaving = true
 	c.timer.Reset(in)
-	start, err := c.queue.push(bridge.Frame{Head: fmt.Appendf(nil, `{"type":"goaway","reason":"shutdown","in":%d}`, (in+time.Second-1)/time.Second)})
+	start, err := c.queue.push(bridge.Frame{Head: bridge.Goaway(in)})
 	if err == nil {
 		c.startWriter(start)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -65,7 +64,7 @@ type Handler struct {
 	life     context.Context // ends with the handler
 	kill     context.CancelFunc
 	frames   sync.Pool     // of *incoming, for frames being read
-	reads    sync.Pool     // of *[]byte of length chunk, for what was read
+	reads    sync.Pool     // of *[]byte of length bridge.Chunk, for what was read
 	writes   sync.Pool     // of *[]byte, for what is being written
 	foreign  bridge.Seldom // lines about foreign origins
 
@@ -99,7 +98,7 @@ func New(cfg Config) (*Handler, error) {
 		},
 	}
 	h.frames.New = func() any { return new(incoming) }
-	h.reads.New = func() any { b := make([]byte, chunk); return &b }
+	h.reads.New = func() any { b := make([]byte, bridge.Chunk); return &b }
 	h.writes.New = func() any { b := make([]byte, 0, 4096); return &b }
 	h.life, h.kill = context.WithCancel(context.Background())
 	return h, nil
@@ -217,26 +216,14 @@ func (h *Handler) isClosing() bool {
 	return h.closing
 }
 
-// drainWindow is the time over which a drain spreads the connections when its
-// context says none, so that they do not all come back in the same second;
-// drainStep is the most of it that is spent on each.
-const (
-	drainWindow = 30 * time.Second
-	drainStep   = 10 * time.Millisecond
-)
-
 // Drain takes no more connections, tells the clients to go elsewhere, each
 // within a time of its own, and closes them then. It returns when all are gone,
 // or ctx is done; then it closes the rest, too, and returns the reason.
 func (h *Handler) Drain(ctx context.Context) error {
-	window := drainWindow
-	if end, ok := ctx.Deadline(); ok {
-		window = max(time.Until(end)*3/4, 0) // the rest is for the last to close
-	}
 	conns := h.stop()
-	window = min(window, time.Duration(len(conns))*drainStep)
+	spread := bridge.NewSpread(bridge.DrainTime(ctx), len(conns))
 	for i, c := range conns {
-		c.leave(time.Duration((float64(i) + rand.Float64()) / float64(len(conns)) * float64(window)))
+		c.leave(spread.Of(i))
 	}
 	gone := make(chan struct{})
 	go func() {

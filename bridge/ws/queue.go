@@ -1,7 +1,6 @@
 package ws
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/beckon-rtc/beckon/bridge"
@@ -32,26 +31,18 @@ type load struct {
 	last   []byte
 }
 
-var (
-	errFull   = errors.New("the queue is full")
-	errClosed = bridge.ErrEnding
-)
-
-// cost is what a frame takes of the limit: memory, not only its bytes.
-func cost(frame bridge.Frame) int { return frame.Len() + 48 }
-
 // push adds a text frame.
 func (q *queue) push(frame bridge.Frame) (start bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.closed:
-		return false, errClosed
+		return false, bridge.ErrEnding
 	case q.size >= q.limit:
-		return false, errFull
+		return false, bridge.ErrFull
 	}
 	q.frames = append(q.frames, frame)
-	q.size += cost(frame)
+	q.size += frame.Cost()
 	return q.start(), nil
 }
 
@@ -100,7 +91,7 @@ func (q *queue) kill() {
 
 func (q *queue) drop() {
 	for _, f := range q.frames {
-		q.size -= cost(f)
+		q.size -= f.Cost()
 	}
 	q.frames, q.pong, q.ping = nil, nil, false
 }
@@ -120,7 +111,7 @@ func (q *queue) take(chunk int) (l load, ok bool) {
 	defer q.mu.Unlock()
 	n := 0
 	for n < len(q.frames) && l.size < chunk {
-		l.size += cost(q.frames[n])
+		l.size += q.frames[n].Cost()
 		n++
 	}
 	l.frames, q.frames = q.frames[:n:n], q.frames[n:]

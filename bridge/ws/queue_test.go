@@ -16,17 +16,17 @@ func bytesOf(n int) bridge.Frame {
 
 func TestAQueueTakesFramesUntilItIsFull(t *testing.T) {
 	q := queue{limit: 300}
-	for i, want := range []error{nil, nil, errFull, errFull} {
+	for i, want := range []error{nil, nil, bridge.ErrFull, bridge.ErrFull} {
 		start, err := q.push(bytesOf(150))
 		if err != want || start != (i == 0) {
 			t.Errorf("push %d: %v, %v", i, start, err)
 		}
 	}
-	l, _ := q.take(chunk)
+	l, _ := q.take(bridge.Chunk)
 	if len(l.frames) != 2 {
 		t.Fatalf("it gave %d frames", len(l.frames))
 	}
-	if _, err := q.push(bridge.Frame{}); err != errFull {
+	if _, err := q.push(bridge.Frame{}); err != bridge.ErrFull {
 		t.Errorf("what is being written was not counted: %v", err)
 	}
 	if q.wrote(l.size) {
@@ -40,19 +40,19 @@ func TestAQueueTakesFramesUntilItIsFull(t *testing.T) {
 func TestAQueueGivesLoadsInOrderAndTheCloseFrameLast(t *testing.T) {
 	q := queue{limit: 1 << 20}
 	for i := range 5 {
-		if _, err := q.push(bridge.Frame{Head: bytes.Repeat([]byte{'a' + byte(i)}, chunk/2)}); err != nil {
+		if _, err := q.push(bridge.Frame{Head: bytes.Repeat([]byte{'a' + byte(i)}, bridge.Chunk/2)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if q.end([]byte("bye"), false) || q.end([]byte("again"), false) {
 		t.Error("there are two writers")
 	}
-	if _, err := q.push(bytesOf(4)); err != errClosed {
+	if _, err := q.push(bytesOf(4)); err != bridge.ErrEnding {
 		t.Errorf("a frame after the end: %v", err)
 	}
 	text := ""
 	for {
-		l, ok := q.take(chunk)
+		l, ok := q.take(bridge.Chunk)
 		if !ok {
 			break
 		}
@@ -73,11 +73,11 @@ func TestAQueueThatIsDroppedGivesTheCloseFrameOnly(t *testing.T) {
 	q.pushPing()
 	q.pushPong("x")
 	q.end([]byte("bye"), true)
-	l, ok := q.take(chunk)
+	l, ok := q.take(bridge.Chunk)
 	if !ok || len(l.frames) != 0 || l.ping || l.pong != nil || string(l.last) != "bye" || q.size != 0 {
 		t.Errorf("it gave %+v", l)
 	}
-	if _, ok := q.take(chunk); ok {
+	if _, ok := q.take(bridge.Chunk); ok {
 		t.Error("there is more")
 	}
 }
@@ -90,14 +90,14 @@ func TestAQueueStartsAWriterOnlyWhenThereIsNone(t *testing.T) {
 	if q.pushPing() || q.pushPong("") {
 		t.Error("a second one was started")
 	}
-	q.take(chunk)
-	if _, ok := q.take(chunk); ok {
+	q.take(bridge.Chunk)
+	if _, ok := q.take(bridge.Chunk); ok {
 		t.Error("there is more")
 	}
 	if !q.pushPong("") {
 		t.Error("none was started after the first had gone")
 	}
-	if l, ok := q.take(chunk); !ok || l.pong == nil {
+	if l, ok := q.take(bridge.Chunk); !ok || l.pong == nil {
 		t.Error("an empty ping is not answered")
 	}
 }

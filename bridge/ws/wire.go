@@ -16,10 +16,6 @@ import (
 	"github.com/beckon-rtc/beckon/bridge"
 )
 
-// chunk is how much is written at once. A receiver has the write timeout for
-// each, so it also says how slow one may be.
-const chunk = 16 << 10
-
 // wire is the socket as gorilla sees it: what is written waits for flush, so
 // that several frames leave in one write, and what has come is read at once. An
 // idle connection has no buffer for either. It sees to the write deadlines.
@@ -27,7 +23,7 @@ type wire struct {
 	net.Conn
 	timeout time.Duration
 	pool    *sync.Pool // of *[]byte
-	reads   *sync.Pool // of *[]byte, of length chunk
+	reads   *sync.Pool // of *[]byte, of length bridge.Chunk
 
 	lender lender        // nil where the socket is read into the reader's own buffer
 	in     *[]byte       // nil while nothing is left of what was read. The reader's, as what follows
@@ -205,7 +201,7 @@ func (w *wire) try() bool {
 
 // put gives a buffer back to the pool.
 func (w *wire) put(out *[]byte) {
-	if cap(*out) <= 4*chunk {
+	if cap(*out) <= 4*bridge.Chunk {
 		*out = (*out)[:0]
 		w.pool.Put(out)
 	}
@@ -227,7 +223,7 @@ func (w *wire) flush() error {
 
 func (w *wire) send(p []byte) error {
 	for len(p) > 0 {
-		n := min(len(p), chunk)
+		n := min(len(p), bridge.Chunk)
 		if err := w.extend(); err != nil {
 			return err
 		}

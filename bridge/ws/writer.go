@@ -9,6 +9,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/beckon-rtc/beckon/bridge"
 	"github.com/beckon-rtc/beckon/topics"
 )
 
@@ -27,7 +28,7 @@ func (c *conn) startWriter(start bool) {
 // turn sends a load of what waits, in one go, if the socket takes it at once. If not,
 // and at the end, there is a goroutine for it, which may wait.
 func (c *conn) turn() {
-	l, ok := c.queue.take(chunk)
+	l, ok := c.queue.take(bridge.Chunk)
 	if !ok {
 		return
 	}
@@ -57,7 +58,7 @@ func (c *conn) write(l load, err error) {
 		if !c.queue.wrote(l.size) {
 			return
 		}
-		l, _ = c.queue.take(chunk)
+		l, _ = c.queue.take(bridge.Chunk)
 		err = c.encode(l)
 	}
 }
