@@ -1,10 +1,12 @@
 package whip
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -65,6 +67,35 @@ func TestOfferGoesToTheDeviceAndItsAnswerComesBack(t *testing.T) {
 				t.Errorf("%s: %q", name, v)
 			}
 		}
+	}
+}
+
+func TestCloseEndsARequestWhoseBodyDoesNotCome(t *testing.T) {
+	shown := make(chan struct{}, 1)
+	h := build(t, func(c *Config) {
+		c.Authenticate = func(ctx context.Context, c topics.Credentials) (topics.Identity, error) {
+			shown <- struct{}{}
+			return authenticate(ctx, c)
+		}
+	})
+	server := httptest.NewServer(h)
+	defer server.Close()
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	begin := time.Now()
+	fmt.Fprintf(c, "POST /whep/garage/cam1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %speer1\r\nContent-Type: %s\r\nContent-Length: 9\r\n\r\nv=0", token, typeSDP)
+	<-shown
+	h.Close()
+	r, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, r, 503, "going away")
+	if took := time.Since(begin); took >= h.cfg.Deadline {
+		t.Errorf("after %v", took)
 	}
 }
 
