@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // backlog is what waits for a client: for its cork, its window, or room in the
@@ -58,19 +59,27 @@ func (b *backlog) removeAll(is func(*outgoing) bool) {
 	})
 }
 
-// forget takes out the snapshot for a filter.
-func (b *backlog) forget(filter string) {
-	if b.snapshots > 0 {
-		b.removeAll(func(out *outgoing) bool { return out.how.stood == filter })
-	}
+// renewed reports whether of the snapshot for a filter some came after turn.
+func (b *backlog) renewed(filter string, turn uint64) bool {
+	return slices.ContainsFunc(b.queue.items(), func(out outgoing) bool { return out.turn > turn && out.how.stood == filter })
 }
 
-// renew takes out the snapshot for a filter that came up to turn, if another came
-// since.
-func (b *backlog) renew(filter string, turn uint64) {
-	if slices.ContainsFunc(b.queue.items(), func(out outgoing) bool { return out.turn > turn && out.how.stood == filter }) {
-		b.removeAll(func(out *outgoing) bool { return out.turn <= turn && out.how.stood == filter })
-	}
+// expire takes out what has expired, and returns it with when the next one does,
+// zero if none will.
+func (b *backlog) expire() (expired []*message, next time.Time) {
+	b.removeAll(func(out *outgoing) bool {
+		at := out.m.expires
+		switch {
+		case at.IsZero():
+		case out.m.expired():
+			expired = append(expired, out.m)
+			return true
+		case next.IsZero() || at.Before(next):
+			next = at
+		}
+		return false
+	})
+	return expired, next
 }
 
 // count counts out as come, n is 1, or gone, n is -1.

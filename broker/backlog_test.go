@@ -98,6 +98,31 @@ func TestASnapshotGoesWithItsSubscription(t *testing.T) {
 	}
 }
 
+func TestWhatWaitsBehindASnapshotComesWhenItsSubscriptionIsGone(t *testing.T) {
+	s := serve(t, Config{})
+	s.crowd(t, 20)
+	conn := s.windowed(t, "eve")
+	send(t, conn, packet(0x82, []byte{0, 1, 0}, text("rtc/v1/garage/peers/+"), []byte{1}, text("rtc/v1/garage/all/+"), []byte{0}))
+	receive(t, conn)
+	receive(t, conn) // the first presence, which is not acknowledged
+	for _, session := range s.allSessions() {
+		if session.peer == "cam000" {
+			if err := session.Publish(topics.Address{Room: "garage", Kind: topics.All, Src: "cam000"}, []byte(`{"type":"x-behind"}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send(t, conn, packet(0xA2, []byte{0, 2, 0}, text("rtc/v1/garage/peers/+")))
+	for { // of the two which comes first is not said
+		if pk := parsed(t, 5, receive(t, conn)); pk.FixedHeader.Type == packets.Publish {
+			if string(pk.Payload) != `{"type":"x-behind"}` {
+				t.Errorf("got %s", pk.Payload)
+			}
+			return
+		}
+	}
+}
+
 func TestASnapshotThatIsNotSentAgainIsKept(t *testing.T) {
 	s := serve(t, Config{})
 	s.crowd(t, 20)

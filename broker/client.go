@@ -43,6 +43,8 @@ type client struct {
 	window   int
 	corked   bool // a SUBACK has to go first
 	waiting  backlog
+	alarm    *time.Timer    // has it looked at, at due
+	due      time.Time      // no later than the first of it expires; zero: not before something is said
 	inFlight fifo[outgoing] // of QoS 1 and 2, by their identifiers
 	unacked  int            // bytes of it
 	stall    *time.Timer    // runs while the window is full
@@ -158,7 +160,9 @@ func (c *client) add(sub subscription) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting.renew(sub.text, turn)
+	if c.waiting.renewed(sub.text, turn) {
+		c.withdraw(func(out *outgoing) bool { return out.turn <= turn && out.how.stood == sub.text })
+	}
 	return nil
 }
 
@@ -168,7 +172,9 @@ func (c *client) remove(filter string) bool {
 	was := c.session.unsubscribe(filter)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.waiting.forget(filter)
+	if c.waiting.snapshots > 0 {
+		c.withdraw(func(out *outgoing) bool { return out.how.stood == filter })
+	}
 	return was
 }
 

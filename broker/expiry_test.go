@@ -103,6 +103,28 @@ func TestAMessageThatExpiresBehindTheWindowIsToldAndWhatFollowsComes(t *testing.
 	})
 }
 
+func TestAMessageThatExpiresBehindAWindowThatStaysFullIsToldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		b.Authenticate = hub
+		cam := pipe(t, b, connect5("c", "cam1", 0x21, 0, 1)) // receive maximum 1
+		listen(t, cam, inbox("garage", "cam1"))
+		alice := pipe(t, b, connect5("a", "alice"))
+		listen(t, alice, inbox("garage", "alice"))
+		begin := time.Now()
+		for _, seconds := range []uint32{0, 0, 7, 3} {
+			send(t, alice, expiring(seconds, 0x32, "rtc/v1/garage/to/cam1/alice", `{"type":"x-1"}`))
+			receive(t, alice) // PUBACK
+		}
+		receive(t, cam) // and no PUBACK
+		for _, after := range []time.Duration{3 * time.Second, 7 * time.Second} {
+			if got, took := told(t, alice), time.Since(begin); !strings.Contains(got, `"code":408`) || took != after {
+				t.Errorf("after %v, not %v, alice was told %s", took, after, got)
+			}
+		}
+	})
+}
+
 func TestAMessageThatExpiresBeforeItsReceiverIsBackIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, Config{Grace: long})

@@ -70,6 +70,9 @@ func (c *client) deliver(m *message, how reception) error {
 		return errFull
 	}
 	c.waiting.push(out)
+	if !m.expires.IsZero() {
+		c.lookBy(m.expires)
+	}
 	c.watch()
 	return nil
 }
@@ -92,7 +95,32 @@ func (c *client) may(out *outgoing) bool {
 	return !c.corked && (out.qos() == 0 || c.fits(out))
 }
 
-// resume is called by the guard when its queue has room again.
+// withdraw takes out of what waits all that is: it was given back to its room, or may
+// not or need not be sent any more. What waited behind it goes on, but not by the
+// caller, who may hold the lock of a room, which telling what expired takes. c.mu is
+// held.
+func (c *client) withdraw(is func(*outgoing) bool) {
+	c.waiting.removeAll(is)
+	if !c.waiting.empty() {
+		c.lookBy(time.Now())
+	}
+}
+
+// lookBy has what waits looked at, at that time at the latest. c.mu is held.
+func (c *client) lookBy(at time.Time) {
+	if !c.due.IsZero() && !at.Before(c.due) {
+		return
+	}
+	c.due = at
+	if c.alarm == nil {
+		c.alarm = time.AfterFunc(max(time.Until(at), 0), c.resume)
+		return
+	}
+	c.alarm.Reset(max(time.Until(at), 0))
+}
+
+// resume is called when what waits may go on: by the guard, when its queue has room
+// again, and by the alarm.
 func (c *client) resume() {
 	c.mu.Lock()
 	expired := c.pump()
@@ -101,15 +129,21 @@ func (c *client) resume() {
 }
 
 // pump writes what waits, as far as it may and there is room; the guard calls
-// again when there is more. When the connection has ended, what waits is left for
+// again when there is more. What has expired it takes out, wherever in the queue. When the connection has ended, what waits is left for
 // its room to take back. c.mu is held; what expired while it waited is for the caller
 // to tell of without it, since that is the room's to do.
 func (c *client) pump() (expired []*message) {
+	if !c.due.IsZero() && !time.Now().Before(c.due) {
+		var next time.Time
+		expired, next = c.waiting.expire()
+		c.due = time.Time{}
+		if !next.IsZero() {
+			c.lookBy(next)
+		}
+	}
 	for !c.waiting.empty() && c.may(c.waiting.first()) {
 		out := *c.waiting.first()
-		if out.m.expired() {
-			expired = append(expired, out.m)
-		} else if c.write(&out) != nil {
+		if c.write(&out) != nil {
 			break
 		}
 		c.waiting.shift()
@@ -221,7 +255,7 @@ func (c *client) undelivered(room string) []*message {
 			take(out)
 		}
 	}
-	c.waiting.removeAll(take)
+	c.withdraw(take)
 	slices.SortFunc(back, func(a, b outgoing) int { return cmp.Compare(a.turn, b.turn) })
 	messages := make([]*message, len(back))
 	for i, out := range back {

@@ -87,9 +87,11 @@ func (c *client) stalled() {
 	c.end(end{code: endSlow.code, text: why.Message})
 }
 
-// rest ends the watch. c.mu is held.
+// rest ends the watch, and the alarm. c.mu is held.
 func (c *client) rest() {
-	if c.stall != nil {
-		c.stall.Stop()
+	for _, t := range []*time.Timer{c.stall, c.alarm} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 }
