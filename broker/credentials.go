@@ -81,6 +81,9 @@ func (s *Session) narrow() {
 		return nil
 	})
 	s.broker.outside.reconsider(s)
+	if c, ok := s.receiver.(*client); ok {
+		c.narrow(s.may())
+	}
 }
 
 // recheck asks what the session's identity may do by now. An error is a
@@ -117,9 +120,7 @@ func (r *room) reconsider(s *Session) {
 	}
 	id := s.may()
 	if in.peer != nil && !id.MayJoin(r.name) {
-		if s.via != viaMQTT {
-			r.takeBack(in) // what its client has not got it gets no more
-		}
+		r.reclaim(in) // what its client has not got it gets no more
 		r.warn(in, topics.Errorf(topics.Forbidden, "%s may not be in %s any more", s.peer, r.name))
 		r.unlist(in.peer)
 		r.giveUp(in.peer, "not granted any more")

@@ -106,6 +106,23 @@ func (c *client) withdraw(is func(*outgoing) bool) {
 	}
 }
 
+// narrow takes out what the client may not read by now.
+func (c *client) narrow(id topics.Identity) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.withdraw(func(out *outgoing) bool {
+		m := out.m
+		if m.Room == "" {
+			return !id.MaySubscribeOutside(m.topic)
+		}
+		if m.Kind == topics.Direct && m.Dst == c.session.peer {
+			return false // its room has taken back what it is to have no more
+		}
+		exactly, err := c.broker.Root.ParseFilter(m.topic)
+		return err != nil || !id.MaySubscribe(exactly)
+	})
+}
+
 // lookBy has what waits looked at, at that time at the latest. c.mu is held.
 func (c *client) lookBy(at time.Time) {
 	if !c.due.IsZero() && !at.Before(c.due) {

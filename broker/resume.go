@@ -108,3 +108,24 @@ func (r *room) takeBack(in *member) {
 	}
 	r.waits(p, slices.DeleteFunc(append(back, p.waiting...), func(m *message) bool { return !m.lasting() }))
 }
+
+// reclaim takes back what a client did not take that stays connected when its peer is
+// given up: the senders are told then. What became of its own messages it hears all
+// the same.
+func (r *room) reclaim(in *member) {
+	r.takeBack(in)
+	var own []*message
+	r.waits(in.peer, slices.DeleteFunc(in.peer.waiting, func(m *message) bool {
+		is := m.Src == topics.Server && !m.handed
+		if is {
+			own = append(own, m)
+		}
+		return is
+	}))
+	for _, m := range own {
+		m.personal = true // as a warning is: there is no next connection
+		if how, ok := in.reception(m.Address, false); ok && in.session.receiver.deliver(m, how) == errFull {
+			in.session.tooSlow()
+		}
+	}
+}

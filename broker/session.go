@@ -188,6 +188,9 @@ func (s *Session) present(m *message) error {
 	if !status.Online {
 		in := r.members[s]
 		if in != nil && in.peer != nil {
+			if s.via == viaMQTT { // a client of another door leaves when it has what it was sent
+				r.reclaim(in)
+			}
 			r.giveUp(in.peer, "left")
 		}
 		if in != nil && len(m.Payload) == 0 && s.via != viaMQTT {
