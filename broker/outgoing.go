@@ -294,7 +294,8 @@ func (c *client) acknowledged(ack guard.Ack) (awaited bool) {
 	return awaited
 }
 
-// settle does what an acknowledgement asks for. c.mu is held.
+// settle does what an acknowledgement asks for. Awaited is one that a message goes on
+// by: any other is a packet like others, and no sign of life. c.mu is held.
 func (c *client) settle(ack guard.Ack) (awaited bool) {
 	i, now := c.sent(ack.ID), awaitTurn
 	if i >= 0 {
@@ -306,16 +307,18 @@ func (c *client) settle(ack guard.Ack) (awaited bool) {
 		ack.Type == packets.Pubrec && now == awaitPubrec && ack.Reason >= packets.ErrUnspecifiedError.Code:
 		c.unacked -= c.inFlight.items()[i].size
 		c.inFlight.remove(i)
+		awaited = true
 	case ack.Type == packets.Pubrec && (now == awaitPubrec || now == awaitPubcomp):
+		awaited = now == awaitPubrec
 		c.inFlight.items()[i].step = awaitPubcomp
 		c.release(ack.ID, packets.CodeSuccess)
 	case ack.Type == packets.Pubrec && i < 0 && ack.Reason < packets.ErrUnspecifiedError.Code:
 		c.release(ack.ID, packets.ErrPacketIdentifierNotFound)
 	}
-	if c.stall != nil && i >= 0 {
+	if c.stall != nil && awaited {
 		c.heard = time.Now()
 	}
-	return i >= 0
+	return awaited
 }
 
 // release answers a PUBREC that did not refuse the message [MQTT-4.3.3-4]. An answer

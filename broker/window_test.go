@@ -11,6 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/beckon-rtc/beckon/broker/guard"
 	"github.com/beckon-rtc/beckon/topics"
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
@@ -216,4 +219,59 @@ func TestWhoHasNothingWaitingMayAcknowledgeWhenItLikes(t *testing.T) {
 		}
 		cam.leave()
 	})
+}
+
+func TestAnAcknowledgementOfTheWrongTypeIsNoSignOfLife(t *testing.T) {
+	threat.Row(t, 19, threat.TCP5)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{Authenticate: authenticated(peerOf("cam1", "garage"))})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		cam := newSlowCamera(t, b, 0)
+		begin := time.Now()
+		fill(t, alice, 40, 30_000)
+		_ = cam.conn.SetWriteDeadline(time.Time{})
+		stop := make(chan struct{})
+		go func() {
+			defer close(stop)
+			for range 10 {
+				time.Sleep(4 * time.Second)
+				if _, err := cam.conn.Write([]byte{0x70, 2, 0, 2}); err != nil { // PUBCOMP, of QoS 1
+					return
+				}
+			}
+		}()
+		<-cam.served
+		if took := time.Since(begin); took != 5*time.Second {
+			t.Errorf("cut off after %v", took)
+		}
+		<-stop
+		synctest.Wait()
+	})
+}
+
+func TestARepeatedPubrecCountsAsAPacket(t *testing.T) {
+	threat.Row(t, 23, threat.TCP5)
+	b := newBroker(t, Config{Authenticate: authenticated(peerOf("cam1", "garage"))})
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	go func() { _, _ = io.Copy(io.Discard, theirs) }()
+	c := newClient(b, ours)
+	defer func() {
+		_ = c.Close()
+		_ = theirs.Close()
+		<-c.Done()
+	}()
+	c.mochi.Store(b.engine.NewClient(c, "", "", false))
+	c.inFlight.push(outgoing{m: &message{}, id: 7, step: awaitPubrec})
+	for i, want := range []bool{true, false, false} {
+		if got := c.acknowledged(guard.Ack{Type: packets.Pubrec, ID: 7}); got != want {
+			t.Errorf("PUBREC %d is awaited: %v", i, got)
+		}
+	}
+	for _, kind := range []byte{packets.Puback, packets.Pubcomp, packets.Pubcomp} {
+		want := kind == packets.Pubcomp && len(c.inFlight.items()) > 0
+		if got := c.acknowledged(guard.Ack{Type: kind, ID: 7}); got != want {
+			t.Errorf("type %d is awaited: %v", kind, got)
+		}
+	}
 }
