@@ -50,18 +50,18 @@ func (r *room) wait(p *peer, m *message) error {
 		held++
 		if w.Src == m.Src || m.sender != nil && w.sender == m.sender {
 			theirs++
-			size += len(w.Payload)
+			size += w.weight()
 		}
 	}
-	most, bytes := r.broker.MaxHeld, r.broker.Queue
+	most, bytes, weight := r.broker.MaxHeld, r.broker.Queue, m.weight()
 	switch {
 	case held >= most:
 		return topics.Errorf(topics.Busy, "%d messages wait for %s already", held, p.name)
 	case theirs >= max(minShare, most/2):
 		return topics.Errorf(topics.Busy, "%d messages of %s wait for %s already", theirs, m.Src, p.name)
-	case p.bytes > 0 && p.bytes+len(m.Payload) > bytes:
+	case p.bytes > 0 && p.bytes+weight > bytes:
 		return topics.Errorf(topics.Busy, "%d bytes wait for %s already, no more than %d can", p.bytes, p.name, bytes)
-	case size > 0 && size+len(m.Payload) > bytes/2:
+	case size > 0 && size+weight > bytes/2:
 		return topics.Errorf(topics.Busy, "%d bytes of %s wait for %s already, no more than %d can", size, m.Src, p.name, bytes/2)
 	}
 	if m.Until.IsZero() && p.ages(m) { // the server says it
@@ -77,7 +77,7 @@ func (r *room) waits(p *peer, all []*message) (was []*message) {
 	was, p.waiting = p.waiting, all
 	size := 0
 	for _, m := range all {
-		size += len(m.Payload)
+		size += m.weight()
 	}
 	r.broker.Queued.Add(int64(size - p.bytes))
 	p.bytes = size

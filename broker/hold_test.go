@@ -2,12 +2,14 @@ package broker
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
+	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
 // asleep opens a broker with a device cam1 that is listed and offline.
@@ -183,6 +185,63 @@ func TestWhatIsHeldIsBoundedInBytesAndCounted(t *testing.T) {
 		b.open(t, device()).join("garage")
 		if n := b.Queued.Load(); n != 0 {
 			t.Errorf("%d bytes are counted when the device has them", n)
+		}
+	})
+}
+
+// laden is a PUBLISH of QoS 1 to cam1 whose properties have 60 kB.
+func laden() []byte {
+	const n = 60_000
+	properties := append(append([]byte{9}, byte(n>>8), byte(n&0xff)), make([]byte, n)...) // correlation data
+	size := []byte{byte(len(properties)&0x7f | 0x80), byte(len(properties)>>7&0x7f | 0x80), byte(len(properties) >> 14)}
+	return packet(0x32, text("rtc/v1/garage/to/cam1/alice"), []byte{0, 9}, size, properties, []byte(`{"type":"x-1"}`))
+}
+
+func TestPropertiesOfWhatIsHeldAreBoundedAndCounted(t *testing.T) {
+	threat.Row(t, 22, threat.TCP5)
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{})
+		b.Authenticate = hub
+		alice := pipe(t, b, connect5("a", "alice"))
+		listen(t, alice, inbox("garage", "alice"))
+		go func() { _, _ = io.Copy(io.Discard, alice) }()
+		for range 30 {
+			send(t, alice, laden())
+		}
+		synctest.Wait()
+		r := b.enter("garage", false)
+		defer r.leave()
+		held := len(r.peers["cam1"].waiting)
+		if held != 8 { // half a megabyte
+			t.Errorf("%d messages of 60 kB are held for one sender", held)
+		}
+		if n := b.Queued.Load(); n < int64(held)*60_000 {
+			t.Errorf("%d bytes are counted", n)
+		}
+	})
+}
+
+func TestPropertiesOfWhatWaitsForAClientOfMQTT3AreBounded(t *testing.T) {
+	threat.Row(t, 22, threat.TCP5)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		b.Authenticate = hub
+		cam := pipe(t, b, connect3("c", "cam1"))
+		send(t, cam, packet(0x82, []byte{0, 1}, text(inbox("garage", "cam1")), []byte{1}))
+		receive(t, cam) // SUBACK
+		receive(t, cam) // hello
+		go func() { _, _ = io.Copy(io.Discard, cam) }()
+		alice := pipe(t, b, connect5("a", "alice"))
+		listen(t, alice, inbox("garage", "alice"))
+		taken := 0
+		for ; taken < 100; taken++ {
+			send(t, alice, laden())
+			if ack := parsed(t, 5, receive(t, alice)); ack.ReasonCode != 0 {
+				break
+			}
+		}
+		if taken < 30 || taken > 36 { // a megabyte is not acknowledged, another waits
+			t.Errorf("%d messages of 60 kB were taken", taken)
 		}
 	})
 }

@@ -32,6 +32,18 @@ func (m *message) arrive() {
 // expired reports whether it is too late to begin to deliver it [MQTT-3.3.2-5].
 func (m *message) expired() bool { return !m.expires.IsZero() && !time.Now().Before(m.expires) }
 
+// weight is how many bytes m keeps, but for a little.
+func (m *message) weight() int {
+	n := len(m.topic) + len(m.Payload)
+	if p := m.properties; p != nil {
+		n += len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData)
+		for _, user := range p.User {
+			n += len(user.Key) + len(user.Val)
+		}
+	}
+	return n
+}
+
 // lasting reports whether the message is also for the next connection of its
 // receiver, which is told afresh who is there, and what hello says.
 func (m *message) lasting() bool {

@@ -16,7 +16,7 @@ type outgoing struct {
 	m    *message
 	how  reception
 	turn uint64 // the order in which they came
-	size int    // of its packet, in bytes
+	size int    // of its packet, or of what it keeps if that is more, in bytes
 	end  uint64 // where it ends in the stream of the guard
 	id   uint16 // packet identifier, of QoS 1 and 2
 	step step
@@ -61,6 +61,7 @@ func (c *client) deliver(m *message, how reception) error {
 		return topics.Errorf(topics.TooLarge, "the message is a packet of %d bytes for %s, and the server lets %d wait for a connection",
 			out.size, c.session.peer, c.broker.Queue)
 	}
+	out.size = max(out.size, m.weight()) // MQTT 3.1.1 has no properties, which are kept all the same
 	if c.waiting.empty() && c.may(&out) {
 		if err := c.write(&out); err != errFull || !out.snapshot() {
 			return err

@@ -77,7 +77,7 @@ var errGone = topics.Errorf(topics.Offline, "the session was not resumed in time
 // session cannot be resumed; a new one learns afresh who is there.
 func (r *room) keep(in *member, m *message) {
 	p := in.peer
-	if len(p.waiting) < maxMissed && p.bytes+len(m.Payload) <= r.broker.Queue {
+	if len(p.waiting) < maxMissed && p.bytes+m.weight() <= r.broker.Queue {
 		r.waits(p, append(p.waiting, m))
 		return
 	}

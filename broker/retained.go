@@ -85,18 +85,6 @@ func (r *retained) expire() {
 	}
 }
 
-// weight is how many bytes m keeps, but for a little.
-func (m *message) weight() int {
-	n := len(m.topic) + len(m.Payload)
-	if p := m.properties; p != nil {
-		n += len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData)
-		for _, user := range p.User {
-			n += len(user.Key) + len(user.Val)
-		}
-	}
-	return n
-}
-
 func (s share) plus(o share) share  { return share{s.topics + o.topics, s.bytes + o.bytes} }
 func (s share) minus(o share) share { return share{s.topics - o.topics, s.bytes - o.bytes} }
 
