@@ -157,15 +157,28 @@ func (r *room) warn(in *member, why *topics.Error) {
 }
 
 func (r *room) pass(in *member, m *message) {
-	if in.away && in.peer != nil && !m.personal {
-		r.keep(in, m)
-	} else if how, ok := in.reception(m.Address, false); ok {
-		if err := in.session.receiver.deliver(m, how); errors.Is(err, errFull) {
-			in.session.tooSlow() // it missed what it must know
-		}
-	}
+	r.reach(in, m)
 	if m.Type == topics.TypeError {
 		r.watch(m, in)
+	}
+}
+
+// reach hands a member what the server says to it, or has it wait for when its client
+// is back.
+func (r *room) reach(in *member, m *message) {
+	if in.away && in.peer != nil && !m.personal {
+		r.keep(in, m)
+		return
+	}
+	how, ok := in.reception(m.Address, false)
+	if !ok {
+		return
+	}
+	switch err := in.session.receiver.deliver(m, how); {
+	case errors.Is(err, errFull):
+		in.session.tooSlow() // it missed what it must know
+	case errors.Is(err, errClosed) && in.peer != nil && m.lasting(): // its connection is ending just now
+		r.waits(in.peer, append(in.peer.waiting, m))
 	}
 }
 

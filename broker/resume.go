@@ -86,6 +86,9 @@ func (r *room) keep(in *member, m *message) {
 	in.session.missed = true
 	in.session.mu.Unlock()
 	r.takeBack(in)
+	if m.lasting() { // its sender, who is away, is told of one of its own
+		r.waits(p, append(p.waiting, m))
+	}
 	in.peer, p.member = nil, nil
 	p.expect(r, max(r.broker.Grace, 1)) // without a grace it is gone when all that is being said has been said
 	r.drop(in)
@@ -124,8 +127,6 @@ func (r *room) reclaim(in *member) {
 	}))
 	for _, m := range own {
 		m.personal = true // as a warning is: there is no next connection
-		if how, ok := in.reception(m.Address, false); ok && in.session.receiver.deliver(m, how) == errFull {
-			in.session.tooSlow()
-		}
+		r.reach(in, m)
 	}
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,6 +187,75 @@ func TestWhatASuspendedDeviceGaveBackDoesNotHoldUpWhatWasSaidLater(t *testing.T)
 			t.Error("it was to be woken for an offer that nobody waits for any more")
 		}
 	})
+}
+
+func TestAnErrorThatOverflowsWhatASuspendedSessionMissedIsToldTheNextOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{})
+		bob := b.open(t, peerOf("bob", "garage")).join("garage")
+		cam := b.open(t, device()).join("garage")
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		cam.s.Close(true)
+		if err := alice.say("cam1", `{"type":"offer","session":"k3"}`); err != nil {
+			t.Fatal(err)
+		}
+		alice.s.Suspend(30 * time.Second)
+		for range maxMissed {
+			if err := bob.s.Publish(topics.Address{Room: "garage", Kind: topics.All, Src: "bob"}, []byte(`{"type":"x-all"}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(21 * time.Second) // nobody woke it
+		b.open(t, peerOf("alice", "garage")).join("garage").expect("+bob +cam1 hello offline")
+		alice.s.Close(false)
+	})
+}
+
+// ending is an inbox whose connection ends, unnoticed as yet, when it is told to.
+type ending struct {
+	*inProc
+	offline atomic.Bool
+}
+
+func (e *ending) Take(d topics.Delivery) error {
+	if e.offline.Load() {
+		return topics.Errorf(topics.Offline, "it is ending")
+	}
+	return e.take(d)
+}
+
+func (*ending) Back(string) []topics.Delivery { return nil }
+
+func TestAnErrorToldWhileItsReceiversConnectionEndsGoesToTheNextOne(t *testing.T) {
+	for what, away := range map[string]bool{"told just now": false, "told when it came back for a moment": true} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := asleep(t, Config{})
+				alice := &ending{inProc: &inProc{t: t, name: "alice"}}
+				var err error
+				if alice.s, err = b.Connect(peerOf("alice", "garage"), "ws", alice); err != nil {
+					t.Fatal(err)
+				}
+				alice.join("garage")
+				if err := alice.say("cam1", `{"type":"offer","session":"k3"}`); err != nil {
+					t.Fatal(err)
+				}
+				if away {
+					alice.s.Suspend(30 * time.Second)
+				}
+				alice.offline.Store(true)
+				time.Sleep(21 * time.Second)
+				synctest.Wait()
+				if away {
+					if err := alice.s.Resume(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				alice.s.Close(false)
+				b.open(t, peerOf("alice", "garage")).join("garage").expect("+cam1 hello offline")
+			})
+		})
+	}
 }
 
 func TestAByeBeyondTheLimitWaitsAsLongAsAnythingElse(t *testing.T) {

@@ -165,7 +165,11 @@ func (r *room) flush(p *peer) {
 			r.failOne(p, m, topics.Errorf(topics.Forbidden, "%s may not say that to %s any more", m.Src, p.name))
 			continue
 		}
-		if m.Kind != topics.Direct || m.Src == topics.Server { // only a session that is resumed missed such
+		if m.Kind == topics.Direct && m.Src == topics.Server {
+			r.reach(p.member, m)
+			continue
+		}
+		if m.Kind != topics.Direct { // only a session that is resumed missed such
 			if how, ok := p.member.reception(m.Address, false); ok {
 				if lost := r.deliver(p.member, m, how); lost != nil {
 					r.tellSender(m, lost)
