@@ -57,6 +57,11 @@ func (s *Session) Resume() error {
 		}
 		r.leave()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.missed { // too much in one room, while it got what it missed in another
+		return errGone
+	}
 	return nil
 }
 

@@ -2,6 +2,8 @@ package broker
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -209,6 +211,55 @@ func TestAnErrorThatOverflowsWhatASuspendedSessionMissedIsToldTheNextOne(t *test
 		b.open(t, peerOf("alice", "garage")).join("garage").expect("+bob +cam1 hello offline")
 		alice.s.Close(false)
 	})
+}
+
+func TestASessionThatMissesTooMuchInOneRoomWhileAnotherIsResumedIsJoinedAnew(t *testing.T) {
+	b := newBroker(t, Config{Grace: long})
+	bob := b.open(t, peerOf("bob", "garage", "attic")).join("garage").join("attic")
+	say := func(room string) {
+		if err := bob.s.Publish(topics.Address{Room: room, Kind: topics.All, Src: "bob"}, []byte(`{"type":"x-all"}`)); err != nil {
+			t.Error(err)
+		}
+	}
+	var alice *Session
+	var first sync.Once
+	said := make(chan struct{})
+	take := func(d topics.Delivery) error {
+		if d.Type != "x-all" {
+			return nil
+		}
+		first.Do(func() {
+			go func() {
+				defer close(said)
+				for range maxMissed + 1 {
+					say(map[string]string{"garage": "attic", "attic": "garage"}[d.Room])
+				}
+			}()
+			for missed := false; !missed; runtime.Gosched() {
+				alice.mu.Lock()
+				missed = alice.missed
+				alice.mu.Unlock()
+			}
+		})
+		return nil
+	}
+	var err error
+	if alice, err = b.Connect(peerOf("alice", "garage", "attic"), "ws", inboxFunc(take)); err != nil {
+		t.Fatal(err)
+	}
+	for _, room := range []string{"garage", "attic"} {
+		if err := alice.Subscribe(alice.Identity().Filters(topics.DefaultRoot, room)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alice.Suspend(long)
+	say("garage")
+	say("attic")
+	if alice.Resume() == nil {
+		t.Error("it was resumed, and is not in one of its rooms")
+	}
+	<-said
+	alice.Close(true)
 }
 
 // ending is an inbox whose connection ends, unnoticed as yet, when it is told to.
