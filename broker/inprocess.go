@@ -28,7 +28,11 @@ func (p *inProcess) deliver(m *message, r reception) error {
 	}
 	d := m.Delivery
 	d.Retained = r.retain
-	if m.sender != nil { // which is no nil of a type
+	switch {
+	case m.sender == nil: // d.Sender is to be no nil of a type
+	case m.opens:
+		d.Sender = opener{m.sender}
+	default:
 		d.Sender = m.sender
 	}
 	switch err := p.inbox.Take(d); {
@@ -41,6 +45,9 @@ func (p *inProcess) deliver(m *message, r reception) error {
 	}
 }
 
+// opener is the sender of a message that began its session, as a door knows it.
+type opener struct{ *Session }
+
 // undelivered is what the door says that it has not delivered.
 func (p *inProcess) undelivered(room string) []*message {
 	p.mu.Lock()
@@ -50,8 +57,15 @@ func (p *inProcess) undelivered(room string) []*message {
 	}
 	var back []*message
 	for _, d := range p.inbox.Back(room) {
-		sender, _ := d.Sender.(*Session)
-		back = append(back, &message{Delivery: d, qos: 1, handed: d.Handed, sender: sender})
+		m := &message{Delivery: d, qos: 1, handed: d.Handed}
+		switch by := d.Sender.(type) {
+		case *Session:
+			m.sender = by
+		case opener:
+			m.sender, m.opens = by.Session, true
+		}
+		m.Sender = nil // each delivery has its own
+		back = append(back, m)
 	}
 	return back
 }

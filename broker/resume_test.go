@@ -309,6 +309,28 @@ func TestAnErrorToldWhileItsReceiversConnectionEndsGoesToTheNextOne(t *testing.T
 	}
 }
 
+func TestAnOfferThatADoorGaveBackAndNobodyTookInTimeEndsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, Config{Grace: 10 * time.Second, Hold: 5 * time.Second})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		cam := &unproven{inProc: &inProc{t: t, name: "cam1"}}
+		var err error
+		if cam.s, err = b.Connect(peerOf("cam1", "garage"), "ws", cam); err != nil {
+			t.Fatal(err)
+		}
+		cam.join("garage")
+		alice.types()
+		if err := alice.say("cam1", `{"type":"offer","session":"k3"}`); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		cam.s.Close(false)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		alice.expect("offline -cam1")
+	})
+}
+
 func TestAByeBeyondTheLimitWaitsAsLongAsAnythingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := asleep(t, Config{MaxHeld: 1})
