@@ -173,7 +173,7 @@ func TestComingAndGoingInOneRoomCountsAsJoins(t *testing.T) {
 	}
 }
 
-// See "What a presence costs" in doc.go. The members subscribed to presences alone.
+// A presence costs a message to each member. The members subscribed to presences alone.
 func TestPresencesAreAmplifiedByTheMembersOfTheRoomAndBoundedByTheBudgets(t *testing.T) {
 	threat.Row(t, 17, 0)
 	const members, joins, rate, burst = 50, 10, 50, 200

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -87,19 +86,21 @@ func (c *client) serve() {
 func (c *client) gone(err error) {
 	if guarded := c.Conn.Err(); guarded != nil {
 		err = guarded
-	} else if why := c.ended.Load(); why != nil {
-		err = errors.New(why.text)
+	} else if ended := c.ended.Load(); ended != nil {
+		err = errors.New(ended.text)
 	}
-	remote := c.RemoteAddr().String()
+	remote, why := c.RemoteAddr().String(), "left"
+	if err != nil {
+		why = err.Error()
+	}
 	if c.session == nil {
-		c.broker.Logger.Debug("not connected", "remote", remote, "via", viaMQTT, "why", fmt.Sprint(err))
+		c.broker.Logger.Debug("not connected", "remote", remote, "via", viaMQTT, "why", why)
 	} else {
-		_, left := c.Left()
-		c.broker.Logger.Debug("disconnected", "conn", c.session.name, "peer", c.session.peer, "remote", remote, "left", left, "why", fmt.Sprint(err))
+		reason, left := c.Left()
+		c.broker.Logger.Debug("disconnected", "conn", c.session.name, "peer", c.session.peer, "remote", remote, "left", left, "why", why)
+		c.session.lostBy(why)
 		// A DISCONNECT is a leave, which withdraws the will unless its reason is
 		// 0x04 (MQTT 5, 3.14.2.1).
-		c.session.lostBy(fmt.Sprint(err))
-		reason, left := c.Left()
 		c.session.close(left, !left || reason == packets.CodeDisconnectWillMessage.Code, nil)
 	}
 	<-c.Done()

@@ -167,8 +167,9 @@ func (s *Session) expel(why *topics.Error, gone bool) {
 }
 
 // Recheck asks, of every session and every device that is listed without one, what
-// its identity may do by now (Config.Still); to be called after accounts have changed. A session that is just being opened is
-// either among them, or asks by itself and sees the change.
+// its identity may do by now (Config.Still); to be called after accounts have changed.
+// A session that is just being opened is either among them, or asks by itself and sees
+// the change.
 func (b *Broker) Recheck() {
 	for _, s := range b.allSessions() {
 		_ = s.recheck() // the session was told

@@ -26,8 +26,7 @@ func (r *room) direct(m *message, me *peer, from *member) error {
 	if m.Ends() {
 		me.end(m, p) // it has ended for its sender, whether the other side hears of it or not
 	}
-	switch {
-	case p == nil:
+	if p == nil {
 		return topics.Errorf(topics.NotFound, "there is no %s in %s", m.Dst, r.name)
 	}
 	if err := p.takes(m); err != nil {

@@ -18,9 +18,9 @@
 // # Bounds that are no settings
 //
 // What waits for a peer that is expected back, or asleep, has as many bytes as may
-// wait for a connection (Config.Queue), and is counted with what waits for those
-// (Config.Queued). Of one sender half of that may wait, and half of Config.MaxHeld
-// but at least 32 messages (hold.go).
+// wait for a connection (Config.Queue), properties and all, and is counted with what
+// waits for those (Config.Queued). Of one sender half of that may wait, and half of
+// Config.MaxHeld but at least 32 messages (hold.go).
 //
 // A device stays listed in 256 rooms at most (listed.go), and in each until it may not
 // be there any more or the server stops.

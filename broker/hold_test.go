@@ -189,6 +189,26 @@ func TestWhatIsHeldIsBoundedInBytesAndCounted(t *testing.T) {
 	})
 }
 
+func TestWhatCameDueWithoutHavingReachedItsReceiverIsNotToldAsUnacknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := asleep(t, Config{})
+		alice := b.open(t, peerOf("alice", "garage")).join("garage")
+		if err := alice.say("cam1", `{"type":"offer","session":"k3"}`); err != nil {
+			t.Fatal(err)
+		}
+		r := b.enter("garage", false)
+		r.peers["cam1"].waiting[0].Until = time.Now() // and late has not run yet
+		r.leave()
+		b.open(t, device()).join("garage").expect("+alice hello")
+		alice.mu.Lock()
+		last := string(alice.in[len(alice.in)-1].Payload)
+		alice.mu.Unlock()
+		if !strings.Contains(last, `"code":480`) || strings.Contains(last, "acknowledge") {
+			t.Errorf("alice was told %s", last)
+		}
+	})
+}
+
 // laden is a PUBLISH of QoS 1 to cam1 whose properties have 60 kB.
 func laden() []byte {
 	const n = 60_000

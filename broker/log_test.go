@@ -60,3 +60,13 @@ func TestTheLossOfAPeerIsLoggedWithItsReason(t *testing.T) {
 	send(t, conn, packet(0x90, []byte{0, 1})) // which only a server sends
 	log.line(t, `msg="connection lost" room=garage peer=mallory `, "why=", "SUBACK")
 }
+
+func TestAClientThatLeavesIsLoggedAsSuch(t *testing.T) {
+	var log syncBuffer
+	s := serve(t, Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	conn := s.dial(t)
+	send(t, conn, connect5("alice", ""))
+	receive(t, conn)
+	send(t, conn, []byte{0xE0, 0})
+	log.line(t, "disconnected", "peer=alice", "left=true", "why=left")
+}

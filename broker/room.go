@@ -177,8 +177,12 @@ func (r *room) flush(p *peer) {
 			}
 			continue
 		}
-		if p.overdue(m) { // taken back just now from a connection that had it for long
-			r.failOne(p, m, topics.Errorf(topics.Offline, "%s in %s did not acknowledge it in time", p.name, r.name))
+		if p.overdue(m) { // before late ran, or it was taken back just now from a connection that had it for long
+			why := "%s in %s was offline for as long as it could wait"
+			if m.handed {
+				why = "%s in %s did not acknowledge it in time"
+			}
+			r.failOne(p, m, topics.Errorf(topics.Offline, why, p.name, r.name))
 			continue
 		}
 		err := p.takes(m) // which may take less now than when it was away

@@ -43,12 +43,15 @@
 //   - An "id" in a frame with "from" is what its sender wrote, and answers nothing:
 //     only "ok", "error" and "joined" of the server's do.
 //   - What is said to all is not kept for a peer in its grace, but for one whose
-//     connection is resumed: it is for who is there. A direct message that a connection did not take, or did not
-//     acknowledge, goes to the next connection of the peer, so one of QoS 1 may
-//     come twice; without a next one its sender is told 480.
+//     connection is resumed: it is for who is there. A direct message that a
+//     connection did not take, or did not acknowledge, goes to the next connection of
+//     the peer, so one of QoS 1 may come twice; without a next one its sender is told
+//     480, and at once if the peer left the room, or lost it, while its connection
+//     stays. What waited for that connection it gets no more then.
 //   - What a WebSocket client was sent counts as delivered when it has answered a
-//     ping that was sent later, at most a second, or when it leaves by itself; what it may not have got when
-//     its connection is lost goes to its next one, or its sender is told 480.
+//     ping that was sent later, at most a second, or when it leaves by itself; what it
+//     may not have got when its connection is lost goes to its next one, or its sender
+//     is told 480.
 //   - An acknowledgement (PUBACK, "ok") says that the message is with the receiver's
 //     connection, or held. A server that is killed in that moment may take the last
 //     milliseconds with it: the sender sees its own connection end at the same time.
@@ -68,10 +71,12 @@
 //   - An MQTT client may leave 1,024 messages unacknowledged, and as many bytes as
 //     may wait for it. When more waits and it acknowledges nothing for 5 s (a longer
 //     message has 5 s for each 32 KiB), or for 20 s if it asked for a smaller window,
-//     it is cut off like one that does not read.
+//     it is cut off like one that does not read. An acknowledgement that no message
+//     goes on by is not one: it counts as any other packet.
 //   - A direct message with a Message Expiry Interval (MQTT 5, 3.3.2.3.3) waits no
-//     longer than that: its sender is told 480, or 408 if its receiver was connected
-//     and did not take it in time.
+//     longer than that: its sender is told then, 480, or 408 if its receiver was
+//     connected and did not take it in time.
+//   - The properties of a message (MQTT 5) count as its payload does where it waits.
 //   - A filter of an MQTT SUBSCRIBE that asks for presences, or for what is retained
 //     outside the rooms, counts as a message. A newer snapshot of a filter takes the
 //     place of the one that still waits for the client, and UNSUBSCRIBE takes it away.

@@ -7,11 +7,11 @@ import (
 
 // Words of eight bytes, each of them the same.
 const (
-	eachByte  = 0x0101010101010101
-	eachHigh  = 0x80 * eachByte
-	eachSpace = ' ' * eachByte
-	eachQuote = '"' * eachByte
-	eachSlash = '\\' * eachByte
+	eachByte      = 0x0101010101010101
+	eachHigh      = 0x80 * eachByte
+	eachSpace     = ' ' * eachByte
+	eachQuote     = '"' * eachByte
+	eachBackslash = '\\' * eachByte
 )
 
 // plainUntil returns the place, from at on, of the first byte of text that does not
@@ -23,7 +23,7 @@ const (
 func plainUntil(text []byte, at int) int {
 	for ; at+8 <= len(text); at += 8 {
 		word := binary.LittleEndian.Uint64(text[at:])
-		quote, slash := word^eachQuote, word^eachSlash
+		quote, slash := word^eachQuote, word^eachBackslash
 		special := (word-eachSpace)&^word | (quote-eachByte)&^quote | (slash-eachByte)&^slash
 		if special &= eachHigh; special != 0 {
 			return at + bits.TrailingZeros64(special)/8
