@@ -117,7 +117,8 @@ func (c *client) narrow(id topics.Identity) {
 			return !id.MaySubscribeOutside(m.topic)
 		}
 		if m.Kind == topics.Direct && m.Dst == c.session.peer {
-			return false // its room has taken back what it is to have no more
+			// Its room has taken back the rest; and credentials are for who is there.
+			return m.Src == topics.Server && m.Type != topics.TypeError && !id.MayJoin(m.Room)
 		}
 		exactly, err := c.broker.Root.ParseFilter(m.topic)
 		return err != nil || !id.MaySubscribe(exactly)
