@@ -148,9 +148,10 @@ func (c *client) resume() {
 }
 
 // pump writes what waits, as far as it may and there is room; the guard calls
-// again when there is more. What has expired it takes out, wherever in the queue. When the connection has ended, what waits is left for
-// its room to take back. c.mu is held; what expired while it waited is for the caller
-// to tell of without it, since that is the room's to do.
+// again when there is more. What has expired it takes out, wherever it stands. When
+// the connection has ended, what waits is left for its room to take back. c.mu is
+// held; what expired while it waited is for the caller to tell of without it, since
+// that is the room's to do.
 func (c *client) pump() (expired []*message) {
 	if !c.due.IsZero() && !time.Now().Before(c.due) {
 		var next time.Time
