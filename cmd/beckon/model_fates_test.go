@@ -81,8 +81,7 @@ func (m *model) takeBack(s *stay) {
 			if l.proven(o) {
 				return true
 			}
-			again := *o.note // of which it is forgotten that it began its session
-			again.opens = false
+			again := *o.note
 			o.note = &again
 		}
 		o.handed = true

@@ -180,6 +180,9 @@ func (m *model) show(s *stay, text string) {
 // part leaves a room, and keeps the connection.
 func (m *model) part(l *link, room string) {
 	if s := m.stays[place{room, l.name}]; s != nil && s.link == l {
+		if !l.json() { // which leaves when it has what it was sent
+			m.takeBack(s)
+		}
 		m.giveUp(s)
 	} else if l.json() && !l.reads[room] {
 		l.hear(failure(room, topics.Forbidden, "leave", "", ""))
@@ -283,9 +286,7 @@ func (m *model) grant(at place, may bool) {
 			continue
 		}
 		if s := m.stays[at]; s != nil && s.link == l {
-			if l.json() {
-				m.takeBack(s)
-			}
+			m.takeBack(s)
 			l.hear(failure(at.room, topics.Forbidden, "", "", ""))
 			s.barred = true
 			m.giveUp(s)
