@@ -74,6 +74,7 @@ func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 // adopt has s go on with a stay that it has claimed. When it does not the caller
 // closes the stay.
 func (s *Session) adopt(old *stay, id topics.Identity, f *frame, w wish) (bool, error) {
+	old.got(w)
 	if !old.release() {
 		return false, nil
 	}
@@ -165,6 +166,16 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 	}
 	s.log(slog.LevelDebug, "resumed", f.room, "missed", len(missed))
 	return true
+}
+
+// got is what the client says that it has, which is not given back to its senders
+// when the stay is not resumed.
+func (s *stay) got(w wish) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w.said {
+		s.told.seen(w.seen)
+	}
 }
 
 // seen is what [Session.Seen] says of by.

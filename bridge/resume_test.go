@@ -98,6 +98,18 @@ func TestResuming(t *testing.T) {
 			alice. cut
 			back> {"type":"join","room":"attic","peer":"alice","resume":"KEY@alice","seen":2}
 			back< {"type":"joined","room":"attic","peer":"alice","resumed":false,...`,
+		"what the client has does not come again when it is not resumed": long + `
+			bob> {"type":"msg","to":"alice","data":1}
+			bob> {"type":"msg","to":"alice","data":2}
+			alice< {"room":"garage","from":"bob","type":"msg","data":1}
+			alice. cut
+			back> {"type":"join","room":"attic","peer":"alice","resume":"KEY@alice","seen":SEEN@alice}
+			alice< {"room":"garage","from":"bob","type":"msg","data":2}
+			back< {"type":"joined","room":"attic","peer":"alice","resumed":false,...
+			back> {"type":"join","room":"garage"}
+			bob< {"type":"presence",...
+			back< {"type":"joined","room":"garage","peer":"alice","peers":[{"peer":"bob",...
+			back< {"room":"garage","from":"bob","type":"msg","data":2}`,
 		"nonsense is 400": `
 			alice> {"type":"join","room":"garage","resume":7}
 			alice< {"room":"garage","type":"error","code":400,..."message":"\"resume\" must be true, or the text of that name in the last \"joined\"",...
@@ -210,6 +222,22 @@ func TestWhatTheClientHasIsNotRememberedAndNotTakenForLost(t *testing.T) {
 		h.play(t, `
 			bob< {"room":"garage","type":"error","code":480,...
 			bob< {"type":"presence",...`)
+	})
+}
+
+func TestWhatTheClientHasIsNotTakenForLostWhenItIsNotResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse()
+		defer h.cfg.Close()
+		h.play(t, both+`
+			bob> {"type":"msg","to":"alice"}
+			alice< {"room":"garage","from":"bob","type":"msg"}
+			alice. cut
+			back> {"type":"join","room":"attic","peer":"alice","resume":"KEY@alice","seen":SEEN@alice}
+			back< {"type":"joined","room":"attic","peer":"alice","resumed":false,...`)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		h.play(t, `bob< {"type":"presence","room":"garage","peer":"alice","presence":null}`)
 	})
 }
 
