@@ -3,6 +3,7 @@ package bridge
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -159,7 +160,7 @@ func (s *stay) attach(next *Session, f *frame, w wish) bool {
 	s.base = w.seen - next.early - 1 // the answer has no number
 	frames := append([]Frame{inOne(resumedFrame(f.id, f.room, s.name, s.key, w.seen, int(s.cfg.Ping.Seconds())))}, missed...)
 	for _, frame := range frames {
-		if next.out(frame) != nil {
+		if err := next.out(frame); err != nil && !errors.Is(err, ErrEnding) {
 			s.end(errTooSlow)
 			break
 		}

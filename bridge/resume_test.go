@@ -261,6 +261,23 @@ func TestAConnectionThatIsEndingLosesNothing(t *testing.T) {
 	})
 }
 
+func TestASessionOutlivesAConnectionThatEndsWhileItIsResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse()
+		defer h.cfg.Close()
+		h.play(t, both+`
+			alice. cut
+			bob> {"type":"msg","to":"alice"}`)
+		dead := bridge.NewSession(&h.cfg, bridge.Client{Out: func(bridge.Frame) error { return bridge.ErrEnding }, End: func(why *topics.Error) { t.Error(why) }})
+		dead.Receive(t.Context(), fmt.Appendf(nil, `{"type":"join","room":"garage","resume":%q,"seen":2}`, h.client("alice").key))
+		dead.Lost()
+		h.play(t, `
+			back> {"type":"join","room":"garage","resume":"KEY@alice","seen":2}
+			back< {"type":"joined",..."resumed":true,...
+			back< {"room":"garage","from":"bob","type":"msg"}`)
+	})
+}
+
 func TestMoreThanFitsIntoAJoinIsToldAndNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse()
