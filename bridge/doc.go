@@ -62,6 +62,8 @@
 //   - An error from the bus that is about no room (the credentials expired or
 //     were taken back) ends the connection, with the close code of the error. One
 //     that is 403 and about no message says that a room is not granted any more.
+//   - Who resumes with less than it was granted in a room that it keeps, or was granted
+//     less meanwhile, is answered "resumed":false: what it missed was for who it was.
 //   - Who resumes after a room was taken away gets a "pong" for each frame about that
 //     room, but for errors: nothing of it is said again, and the numbers stay.
 package bridge

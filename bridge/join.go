@@ -103,11 +103,12 @@ func (s *stay) join(f *frame, wish wish, presence []byte) error {
 		err = s.bus.Publish(s.own(f.room), presence)
 		published = err == nil
 	}
+	filters := s.bus.Identity().Filters(s.cfg.Root, f.room)
 	if err == nil {
-		err = s.bus.Subscribe(s.bus.Identity().Filters(s.cfg.Root, f.room)...)
+		err = s.bus.Subscribe(filters...)
 	}
 	if err == nil {
-		s.arrive(f, wish, again)
+		s.arrive(f, wish, filters, again)
 		return nil
 	}
 	if !s.turnBack(f.room, again) {
@@ -224,17 +225,17 @@ func (s *stay) enter(name string) (again bool, err error) {
 	if s.cfg.MaxRooms > 0 && len(s.rooms) >= s.cfg.MaxRooms {
 		return false, topics.Errorf(topics.Busy, "%d rooms are joined, a connection can be in %d", len(s.rooms), s.cfg.MaxRooms)
 	}
-	s.rooms = append(s.rooms, room{name, s.newJoining()})
+	s.rooms = append(s.rooms, room{name: name, joining: s.newJoining()})
 	return false, nil
 }
 
 // arrive tells the client that it is in the room, then what happened meanwhile.
-func (s *stay) arrive(f *frame, wish wish, again bool) {
+func (s *stay) arrive(f *frame, wish wish, filters []string, again bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.find(f.room)
 	j := r.joining
-	r.joining = nil
+	r.filters, r.joining = filters, nil
 	s.long = s.long || wish.long
 	s.must(inOne(joinedFrame(f.id, f.room, s.name, s.key, wish.key != "", j, int(s.cfg.Ping.Seconds()))))
 	f.id = nil // answered

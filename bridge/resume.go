@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -76,13 +77,17 @@ func (s *Session) resume(ctx context.Context, f *frame, w wish) (bool, error) {
 // closes the stay.
 func (s *Session) adopt(old *stay, id topics.Identity, f *frame, w wish) (bool, error) {
 	old.got(w)
-	if !old.release() {
-		return false, nil
-	}
-	if s.cfg.Renew != nil {
+	suspended := !old.unplug()
+	if s.cfg.Renew != nil { // before what waited is told: it may be more than is granted by now
 		if err := s.cfg.Renew(old.bus, id); err != nil {
+			if suspended && old.bus.Resume() != nil {
+				return false, nil // it ended meanwhile
+			}
 			return false, ending{err}
 		}
+	}
+	if !old.mayRead() || suspended && old.bus.Resume() != nil {
+		return false, nil
 	}
 	if !old.attach(s, f, w) {
 		return false, nil
@@ -107,18 +112,31 @@ func (s *stay) claim() bool {
 	return true
 }
 
-// release takes the stay, which was claimed, from the connection that it has, if
-// that is not known to be lost yet, and from the bus, if it is. It reports whether
-// it can be resumed: all that was for the client is with it then.
-func (s *stay) release() bool {
+// unplug takes the stay, which was claimed, from the connection that it has, if that
+// is not known to be lost yet, and reports whether it had one.
+func (s *stay) unplug() bool {
 	s.mu.Lock()
 	by := s.by
 	s.mu.Unlock()
-	if by != nil && by.yield(s) {
-		by.stop(Moved)
-		return true
+	if by == nil || !by.yield(s) {
+		return false
 	}
-	return s.bus.Resume() == nil
+	by.stop(Moved)
+	return true
+}
+
+// mayRead reports whether the client may still read all that it could in the rooms
+// that it has: what it is told again was for who it was then.
+func (s *stay) mayRead() bool {
+	id := s.bus.Identity()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !slices.ContainsFunc(s.rooms, func(r room) bool {
+		return slices.ContainsFunc(r.filters, func(text string) bool {
+			f, err := s.cfg.Root.ParseFilter(text)
+			return err != nil || !id.MaySubscribe(f)
+		})
+	})
 }
 
 // yield takes the stay from the connection, unless it has suspended or closed it,

@@ -49,6 +49,7 @@ type stay struct {
 // room is a room that the stay is in, or on its way into.
 type room struct {
 	name    string
+	filters []string // what the client may read in it, since "joined"
 	joining *joining // nil once "joined" was said
 }
 

@@ -33,6 +33,7 @@ type lodge struct {
 
 	mu    sync.Mutex
 	rooms map[string]string // what a name may be in, but for any room
+	views map[string]string // whom a name may view, but for being a peer
 }
 
 // lodged is a session on the broker that a test comes between.
@@ -61,7 +62,7 @@ func (b lodged) Publish(a topics.Address, payload []byte) error {
 func inLodge(t *testing.T, c broker.Config, test func(*lodge)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lodge{t: t, rooms: make(map[string]string)}
+		l := &lodge{t: t, rooms: make(map[string]string), views: make(map[string]string)}
 		c.Authenticate = func(_ context.Context, c topics.Credentials) (topics.Identity, error) { return l.identity(c.Name) }
 		c.Still = func(id topics.Identity) (topics.Identity, error) { return l.identity(id.Name) }
 		var err error
@@ -95,6 +96,9 @@ func (l *lodge) identity(name string) (topics.Identity, error) {
 	if room := l.rooms[name]; room != "" {
 		id.Grants[0].Room = room
 	}
+	if of := l.views[name]; of != "" {
+		id.Grants[0].Role, id.Grants[0].Of = topics.Viewer, of
+	}
 	return id, nil
 }
 
@@ -104,6 +108,13 @@ func (l *lodge) narrow(name, room string) {
 	l.rooms[name] = room
 	l.mu.Unlock()
 	l.broker.Recheck()
+}
+
+// limit leaves name the right to view one peer, when it is asked next.
+func (l *lodge) limit(name, of string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.views[name] = of
 }
 
 // wait lets that time pass.
@@ -259,6 +270,64 @@ func TestWhoResumesGetsNothingOfARoomThatWasTakenAway(t *testing.T) {
 				l.t.Errorf("frame %d is %s, want %s", i, frames[i], want)
 			}
 		}
+	})
+}
+
+func TestWhoResumesWithLessGetsNothingThatItMayNotReadAnyMore(t *testing.T) {
+	for name, lost := range map[string]func(l *lodge, alice *lodger, talk func()){
+		"it came while the connection was lost": func(_ *lodge, alice *lodger, talk func()) {
+			alice.Lost()
+			talk()
+		},
+		"it came before and may not have arrived": func(_ *lodge, alice *lodger, talk func()) {
+			talk()
+			alice.Lost()
+		},
+		"the connection is not known to be lost": func(_ *lodge, _ *lodger, talk func()) { talk() },
+		"the server heard of it meanwhile": func(l *lodge, alice *lodger, talk func()) {
+			talk()
+			alice.Lost()
+			l.limit("alice", "cam1")
+			l.broker.Recheck()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLodge(t, broker.Config{}, func(l *lodge) {
+				alice, bob, cam := l.join("alice", "garage"), l.join("bob", "garage"), l.join("cam1", "garage")
+				seen := 1 + len(alice.frames())
+				lost(l, alice, func() {
+					bob.say(`{"type":"msg","data":"secret"}`)
+					bob.say(`{"type":"presence","presence":{"online":true,"name":"secret"}}`)
+					cam.say(`{"type":"msg","to":"alice","data":1}`)
+				})
+				l.limit("alice", "cam1")
+				back := l.connect()
+				back.say(`{"type":"join","room":"garage","peer":"alice","resume":%q,"seen":%d}`, alice.key, seen)
+				all := strings.Join(back.frames(), "\n")
+				if strings.Contains(all, "bob") || strings.Contains(all, "secret") {
+					l.t.Errorf("a viewer of cam1 was told\n%s", all)
+				}
+				if n := strings.Count(all, `"from":"cam1","type":"msg","data":1`); n != 1 {
+					l.t.Errorf("what is for alice came %d times:\n%s", n, all)
+				}
+				back.Close(true)
+			})
+		})
+	}
+}
+
+func TestWhoResumesWithAnotherTokenForTheSameGoesOn(t *testing.T) {
+	inLodge(t, broker.Config{}, func(l *lodge) {
+		l.limit("alice", "cam1")
+		alice, cam := l.join("alice", "garage"), l.join("cam1", "garage")
+		alice.Lost()
+		cam.say(`{"type":"msg","to":"alice","data":1}`)
+		l.limit("alice", "") // a peer sees more
+		back := l.connect()
+		back.say(`{"type":"join","room":"garage","peer":"alice","resume":%q,"seen":2}`, alice.key)
+		back.hear(`"resumed":true`)
+		back.hear(`"data":1`)
+		back.Close(true)
 	})
 }
 
