@@ -20,7 +20,7 @@ type joining struct {
 }
 
 // maxLate is how much memory the messages take that a join takes, or half the queue of
-// the connection: all of them have to fit into it when the join is answered.
+// the connection: all of them follow the answer into it, however long that is.
 const maxLate = 512 << 10
 
 func (s *stay) newJoining() *joining {
@@ -267,6 +267,8 @@ func (s *stay) turnBack(name string, again bool) bool {
 
 // catchUp delivers what was put off. Its senders were told that it arrived.
 func (s *stay) catchUp(j *joining) {
+	s.late = true
+	defer func() { s.late = false }()
 	for _, d := range j.late {
 		if s.find(d.Room) != nil && s.deliver(d) != nil {
 			s.told.add(messageFrame(d)) // for the next connection

@@ -8,8 +8,13 @@ import "time"
 // remembered of it; that halves the garbage of a call.
 type Frame struct {
 	Head, Rest []byte
-	until      time.Time // of a direct message: when it is too late for it
-	sender     any       // of a direct message, for the bus
+
+	// Follows says that the frame belongs to the one before it and goes with that,
+	// however much is waiting: what happened while a client joined, after the answer.
+	Follows bool
+
+	until  time.Time // of a direct message: when it is too late for it
+	sender any       // of a direct message, for the bus
 }
 
 // inOne is a frame in one part.

@@ -33,7 +33,7 @@ type Config struct {
 	Queued *atomic.Int64
 
 	// Queue is how much Out takes before anything of it is written: bytes of frames and
-	// 48 for each, beyond which goes the last one only. 0: any amount.
+	// 48 for each, beyond which goes the last one only, and what Follows it. 0: any amount.
 	Queue int
 
 	// Renew gives the bus the newer identity, of the same name, that a client
@@ -77,8 +77,8 @@ type Client struct {
 	Credentials topics.Credentials // shown when it came; a token in its first join goes before
 
 	// Out takes a frame, for good. It must neither block nor call the session
-	// or the bus. It returns [ErrFull] when it has no room for more, and [ErrEnding] when
-	// the connection is ending.
+	// or the bus. It returns [ErrFull] when it has no room for more, which a frame that
+	// Follows needs none of, and [ErrEnding] when the connection is ending.
 	Out func(Frame) error
 
 	// End is told, at most once and after the frames that explain it, why the

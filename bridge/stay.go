@@ -38,7 +38,8 @@ type stay struct {
 	mu    sync.Mutex // taken by the inbox; never held while the bus is called
 	rooms []room
 	long  bool // the client said that it resumes its session
-	over  bool // the client is told nothing any more
+	over  bool // this connection is told nothing more
+	late  bool // what the client is told now was accepted while it joined
 
 	by      *Session // the connection it has, or is being taken from; nil while it is suspended
 	claimed bool     // somebody is about to resume it
@@ -201,10 +202,11 @@ func (s *stay) hear(d topics.Delivery) {
 // Without a connection the client gets it when it resumes.
 func (s *stay) tell(frame Frame) error {
 	if s.by != nil {
-		if s.told.full() {
+		out := frame
+		if out.Follows = s.late; !s.late && s.told.full() {
 			return errTooSlow
 		}
-		if err := s.by.out(frame); err != nil && !errors.Is(err, ErrEnding) {
+		if err := s.by.out(out); err != nil && !errors.Is(err, ErrEnding) {
 			return err
 		}
 	}

@@ -9,7 +9,7 @@ import (
 // queue is what waits to be written to a stream. The zero value with a limit and
 // more is ready.
 type queue struct {
-	limit int           // bytes that may wait, exceeded by the last frame only
+	limit int           // bytes that may wait, exceeded by the last frame, and what follows it, only
 	more  chan struct{} // of one: something was added, or it ended
 
 	mu     sync.Mutex // guards what follows
@@ -24,7 +24,7 @@ func (q *queue) push(frame bridge.Frame) error {
 	switch {
 	case q.ended:
 		return bridge.ErrEnding
-	case q.size >= q.limit:
+	case q.size >= q.limit && !frame.Follows:
 		return bridge.ErrFull
 	}
 	q.frames = append(q.frames, frame)

@@ -10,7 +10,7 @@ import (
 // told whether a writer has to be started, which takes until nothing is left.
 // The zero value with a limit is ready.
 type queue struct {
-	limit int // bytes that may wait, exceeded by the last frame only
+	limit int // bytes that may wait, exceeded by the last frame, and what follows it, only
 
 	mu      sync.Mutex
 	frames  []bridge.Frame
@@ -38,7 +38,7 @@ func (q *queue) push(frame bridge.Frame) (start bool, err error) {
 	switch {
 	case q.closed:
 		return false, bridge.ErrEnding
-	case q.size >= q.limit:
+	case q.size >= q.limit && !frame.Follows:
 		return false, bridge.ErrFull
 	}
 	q.frames = append(q.frames, frame)

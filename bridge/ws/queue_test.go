@@ -22,8 +22,13 @@ func TestAQueueTakesFramesUntilItIsFull(t *testing.T) {
 			t.Errorf("push %d: %v, %v", i, start, err)
 		}
 	}
+	last := bytesOf(150)
+	last.Follows = true
+	if _, err := q.push(last); err != nil {
+		t.Errorf("what belongs to a frame that it took: %v", err)
+	}
 	l, _ := q.take(bridge.Chunk)
-	if len(l.frames) != 2 {
+	if len(l.frames) != 3 {
 		t.Fatalf("it gave %d frames", len(l.frames))
 	}
 	if _, err := q.push(bridge.Frame{}); err != bridge.ErrFull {

@@ -148,6 +148,34 @@ func TestAFullQueueIsToldToSendersUntilThereIsRoom(t *testing.T) {
 	})
 }
 
+func TestARoomWithMorePeersThanTheQueueHoldsCanBeJoinedByWhoIsWaitedFor(t *testing.T) {
+	onFakeTime(t, func(c *ws.Config) { c.Queue = 4000 }, func(t *testing.T, h *house) {
+		alice, bob := h.join(t, "alice"), h.join(t, "bob")
+		for i := range 20 {
+			peer := h.dial(t)
+			go func() {
+				for _, _, err := peer.ReadMessage(); err == nil; _, _, err = peer.ReadMessage() {
+				}
+			}()
+			peer.send(fmt.Sprintf(`{"type":"join","room":"garage","peer":"peer%d","presence":{"name":"%0300d"}}`, i, i))
+			for _, c := range []*client{alice, bob} {
+				c.skipTo(fmt.Sprintf(`"peer":"peer%d"`, i))
+			}
+		}
+		alice.NetConn().Close()
+		synctest.Wait()
+		bob.send(`{"type":"msg","id":1,"to":"alice"}`)
+		bob.skipTo(`{"type":"ok","id":1}`)
+		bob.send(`{"type":"msg","id":2,"to":"alice"}`)
+		bob.want(`{"type":"ok","id":2}`)
+		back := h.dial(t)
+		back.send(`{"type":"join","room":"garage","peer":"alice"}`)
+		back.want(`"type":"joined"`)
+		back.want(`"from":"bob"`)
+		back.want(`"from":"bob"`)
+	})
+}
+
 func TestAClientThatDoesNotReadItsAnswersIsClosedWith4008(t *testing.T) {
 	onFakeTime(t, func(c *ws.Config) { c.Queue = 2000 }, func(t *testing.T, h *house) {
 		alice := h.join(t, "alice")
