@@ -266,7 +266,8 @@ func messageFrame(d topics.Delivery) Frame {
 
 // presenceFrame is the frame of a presence; an empty one becomes null.
 func presenceFrame(d topics.Delivery) []byte {
-	out := make([]byte, 0, len(d.Payload)+len(headRoom{}))
+	const rest = `{"type":"presence","room":"","peer":"","presence":null}`
+	out := make([]byte, 0, len(rest)+len(d.Room)+len(d.Src)+len(d.Payload)) // it may be remembered for long
 	out = append(append(out, `{"type":"presence","room":"`...), d.Room...)
 	out = append(append(out, `","peer":"`...), d.Src...)
 	out = append(out, `","presence":`...)
@@ -301,7 +302,8 @@ func errorFrame(room string, id, payload []byte) []byte {
 
 // okFrame answers the frame with that id.
 func okFrame(id []byte) []byte {
-	return append(append([]byte(`{"type":"ok","id":`), id...), '}')
+	const rest = `{"type":"ok","id":}`
+	return append(append(append(make([]byte, 0, len(rest)+len(id)), `{"type":"ok","id":`...), id...), '}')
 }
 
 // pong is never changed, so that those a client is told share their text.

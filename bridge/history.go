@@ -40,9 +40,9 @@ func (h *history) add(frame Frame) {
 	h.grow(cost(frame))
 }
 
-// cost is the memory that a frame takes, a short one too: its text, and that of two
-// slices, a time and its sender.
-func cost(frame Frame) int { return frame.Len() + 88 }
+// cost is the memory that a frame takes, a short one too: its text, with what is in
+// reserve, and that of two slices, a time, its sender and a flag.
+func cost(frame Frame) int { return cap(frame.Head) + len(frame.Rest) + 96 }
 
 func (h *history) grow(n int) {
 	h.size += n
