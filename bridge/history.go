@@ -118,26 +118,30 @@ func saysRoom(head []byte, room string) bool {
 // frames stay.
 func (h *history) blank(room string) {
 	for i, frame := range h.frames {
-		if in, failed := about(frame.Text()); in == room && !failed {
+		if tells(frame.Head, room) {
 			h.frames[i] = inOne(pong)
 			h.grow(cost(h.frames[i]) - cost(frame))
 		}
 	}
 }
 
-// about is the room that a frame is about, and whether it is an error.
-func about(frame []byte) (room string, failed bool) {
-	for m := range topics.Members(frame) {
+// tells reports whether the frame that begins with head tells of a room, but for
+// errors. It reads no further than it must, and nothing of a message itself.
+func tells(head []byte, room string) bool {
+	in, failed := false, false
+	for m := range topics.Members(head) {
 		switch string(m.Name) {
 		case "room":
-			room, _ = m.Text()
+			if in = string(bytes.Trim(m.Value, `"`)) == room; !in {
+				return false
+			}
 		case "from":
-			return room, false
+			return in
 		case "type":
 			failed = string(m.Value) == `"`+topics.TypeError+`"`
 		}
 	}
-	return room, failed
+	return in && !failed
 }
 
 // said reads a frame back that told of a direct message. The answer to a frame with

@@ -159,3 +159,41 @@ func TestGivingBackReadsNothingOfOtherRooms(t *testing.T) {
 		t.Errorf("%d messages of a room were given back, want 2", n)
 	}
 }
+
+func TestTakingARoomAwayReadsNothingOfOtherRooms(t *testing.T) {
+	var h history
+	say := func(room string, kind topics.Kind) {
+		a := topics.Address{Room: room, Kind: kind, Src: "bob", Dst: "alice"}
+		if kind == topics.Presence {
+			h.add(inOne(presenceFrame(topics.Delivery{Address: a, Payload: []byte(`{"online":true}`)})))
+		} else {
+			h.add(messageFrame(topics.Delivery{Address: a, Payload: []byte(`{"type":"msg","type":"error"}`)}))
+		}
+	}
+	for i := range 100 {
+		h.add(inOne(pong))
+		for _, kind := range []topics.Kind{topics.Presence, topics.All, topics.Direct} {
+			say(fmt.Sprint("attic", i), kind)
+		}
+		h.add(inOne(errorFrame(fmt.Sprint("attic", i), nil, topics.Errorf(topics.Offline, "").Of(topics.Message{Type: "msg"}, "bob").Payload())))
+		h.add(inOne(joinedFrame([]byte(`"7"`), fmt.Sprint("attic", i), "alice", "KEY", false, &joining{}, 20)))
+		h.add(inOne(okFrame([]byte("7"))))
+	}
+	if n := testing.AllocsPerRun(10, func() { h.blank("attic") }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	all := len(h.frames)
+	h.blank("attic7")
+	left := 0
+	for _, f := range h.frames {
+		if saysRoom(f.Head, "attic7") {
+			left++ // the error
+		}
+		if string(f.Head) == string(pong) {
+			all--
+		}
+	}
+	if left != 1 || all != 7*100-100-4 {
+		t.Errorf("%d frames of the room are left, and %d that are no pong", left, all)
+	}
+}
