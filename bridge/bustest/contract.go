@@ -74,6 +74,7 @@ var contract = []struct {
 	{"EachSessionHasANameInTheLog", names},
 	{"SessionsComeAndGoAtOnce", crowd},
 	{"WhoHasNoTimeToResumeIsToldOfTheEndAtOnce", notResumable},
+	{"WhatIsClosedIsNotSuspended", closedFirst},
 }
 
 var timed = []struct {
@@ -87,6 +88,7 @@ var timed = []struct {
 	{"WhoDoesNotResumeInTimeIsGone", notResumed},
 	{"WhoMissedTooMuchDoesNotResumeAndIsGoneWhenItsDoorCloses", missedTooMuch},
 	{"ANewSessionTakesOverASuspendedOne", takesOverSuspended},
+	{"WhatBecameOfAMessageWaitsForTheNextConnection", heardLater},
 	{"WhatAClientDidNotGetGoesToItsNextConnection", givenBack},
 	{"WhatNobodyCameToGetIsToldToItsSender", givenBackAndTold},
 }

@@ -1,6 +1,7 @@
 package bustest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"sync"
@@ -149,6 +150,10 @@ func (s *session) Subscribe(filters ...string) error {
 func (s *session) Close(left bool) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+	s.close(left)
+}
+
+func (s *session) close(left bool) {
 	if s.closed {
 		return
 	}
@@ -183,14 +188,20 @@ func (s *session) Suspend(most time.Duration) {
 	}
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+	if s.closed {
+		return
+	}
 	s.lost = time.AfterFunc(most, s.forsake)
 }
 
 // forsake ends a session that was not resumed in time.
 func (s *session) forsake() {
-	s.Close(true)
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.close(true)
 	gone := topics.Errorf(topics.Offline, "not resumed in time")
 	_ = s.inbox.Take(topics.Delivery{Address: topics.Address{Kind: topics.Direct, Src: topics.Server},
 		Message: topics.Message{Type: topics.TypeError}, Payload: gone.Payload()})
@@ -213,11 +224,12 @@ func (s *session) Resume() error {
 	return nil
 }
 
-// back is what the client has not got in a room, and is for it alone.
+// back is what the client has not got in a room, and is for it alone: what was said
+// to it, and what became of what it said.
 func (s *session) back(room string) []topics.Delivery {
 	all := s.inbox.Back(room)
 	for _, d := range s.missed {
-		if d.Room == room && d.Kind == topics.Direct && d.Src != topics.Server {
+		if d.Room == room && d.Kind == topics.Direct && (d.Src != topics.Server || bytes.Contains(d.Payload, []byte(`"about":`))) {
 			all = append(all, d)
 		}
 	}

@@ -2,6 +2,7 @@ package bustest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +118,36 @@ func takesOverSuspended(t *testing.T, bus bridge.Connect, grace time.Duration) {
 	next.message("bob")
 	bob.fence(next)
 	bob.nothing("alice going", func(d topics.Delivery) bool { return isPresence(d) && len(d.Payload) == 0 })
+}
+
+func heardLater(t *testing.T, bus bridge.Connect, grace time.Duration) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	bob.Suspend(10 * grace)
+	alice.publish(alice.to("bob"), `{"type":"msg"}`)
+	alice.Suspend(10 * grace)
+	bob.Close(true) // alice's message is lost with it
+	next := connect(t, bus, PeerOf("alice"))
+	next.join(topics.PresenceOnline)
+	d := next.wait("the fate of its message", func(d topics.Delivery) bool { return d.Src == topics.Server && d.Type == topics.TypeError })
+	if !strings.Contains(string(d.Payload), `"about":"msg"`) || !strings.Contains(string(d.Payload), `"to":"bob"`) {
+		t.Errorf("the new one was told %s", d.Payload)
+	}
+}
+
+func closedFirst(t *testing.T, bus bridge.Connect) {
+	bob, alice := join(t, bus, PeerOf("bob")), join(t, bus, PeerOf("alice"))
+	alice.Close(true)
+	alice.in.all()
+	for _, most := range []time.Duration{-1, time.Nanosecond} {
+		alice.Suspend(most)
+		if alice.Resume() == nil {
+			t.Errorf("it was resumed (%v)", most)
+		}
+	}
+	alice.Close(true)
+	next := join(t, bus, PeerOf("alice"))
+	bob.fence(next)
+	alice.nothing("something after it was closed", anything)
 }
 
 func givenBack(t *testing.T, bus bridge.Connect, _ time.Duration) {
