@@ -31,7 +31,7 @@ func NewTurns() *Turns { return &Turns{most: runtime.GOMAXPROCS(0)} }
 func (t *Turns) Soon(turn func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.begun > 0 && len(t.due) == cap(t.due) {
+	if t.begun > 0 && len(t.due) == cap(t.due) && t.begun >= len(t.due)/2 { // few are moved for each that began
 		t.due, t.begun = slices.Delete(t.due, 0, t.begun), 0
 	}
 	t.due = append(t.due, turn)

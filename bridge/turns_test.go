@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -83,6 +84,30 @@ func TestTurnsThatNeverEndTakeNoMoreSpaceThanThoseThatWait(t *testing.T) {
 	}
 	if n := cap(turns.due); n > 64 {
 		t.Errorf("there is space for %d turns where 10 wait", n)
+	}
+}
+
+func TestManyTurnsThatWaitAreNotMovedForEachThatIsTaken(t *testing.T) {
+	var turns Turns
+	for range 10000 {
+		turns.Soon(func() {})
+	}
+	turns.due = slices.Clip(turns.due) // as full as it gets
+	moved := 0
+	for range 1000 {
+		first := &turns.due[0]
+		for range turns.take(nil) {
+			turns.Soon(func() {})
+		}
+		if turns.begun == 0 || &turns.due[0] != first {
+			moved++
+		}
+	}
+	if moved > 10 { // 16,000 turns went through
+		t.Errorf("10000 turns were moved %d times", moved)
+	}
+	if n := cap(turns.due); n > 40000 {
+		t.Errorf("there is space for %d turns where 10000 wait", n)
 	}
 }
 
