@@ -251,3 +251,6 @@ func (s size) String() string {
 	}
 	return strconv.FormatInt(int64(s), 10)
 }
+
+// resumeWithin is how long a client has that says that it resumes: no less than others.
+func (s *serve) resumeWithin() time.Duration { return period(max(s.Resume, s.Grace)) }

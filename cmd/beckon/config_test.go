@@ -344,3 +344,18 @@ func FuzzConfigFile(f *testing.F) {
 		parser.Parse([]string{"serve", "--config", path})
 	})
 }
+
+func TestWhoResumesHasNoLessTimeThanWhoDoesNot(t *testing.T) {
+	for _, c := range []struct{ grace, resume, want time.Duration }{
+		{5 * time.Second, 30 * time.Second, 30 * time.Second},
+		{time.Minute, 30 * time.Second, time.Minute},
+		{5 * time.Second, 0, 5 * time.Second},
+		{0, 0, -1},
+	} {
+		var s serve
+		s.Grace, s.Resume = c.grace, c.resume
+		if got := s.resumeWithin(); got != c.want {
+			t.Errorf("with --grace %v and --resume %v it has %v, want %v", c.grace, c.resume, got, c.want)
+		}
+	}
+}

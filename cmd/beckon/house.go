@@ -132,7 +132,7 @@ func (s *serve) buildWS(h *house) (err error) {
 		Connect:      h.connect,
 		Authenticate: h.refusals.of("ws", h.arrive),
 		Renew:        renew,
-		Resume:       period(s.Resume),
+		Resume:       s.resumeWithin(),
 		Hold:         door.Hold,
 		Origins:      s.origins(),
 		Root:         topics.Root(s.Root),
