@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/beckon-rtc/beckon/topics"
@@ -16,7 +17,7 @@ const bodyWithin = 7 * time.Second
 
 // Body reads the body of a request, which must be of that Content-Type and has at
 // most so many bytes. It must be there in 7 s, and before ctx ends. The error is for its
-// client: 415, 413 or 408.
+// client: 415, 413, 408, or 400 for one that is broken off or malformed.
 func Body(ctx context.Context, w http.ResponseWriter, r *http.Request, kind string, limit int) ([]byte, error) {
 	says := r.Header.Get("Content-Type")
 	if is, _, err := mime.ParseMediaType(says); err != nil || is != kind {
@@ -39,6 +40,9 @@ func Body(ctx context.Context, w http.ResponseWriter, r *http.Request, kind stri
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
 		return nil, topics.Errorf(topics.TooLarge, "the body is longer than the limit of %d bytes", limit)
+	}
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, topics.Errorf(topics.BadRequest, "the body could not be read: %v", err)
 	}
 	if err != nil {
 		return nil, Refusal{topics.Errorf(topics.Timeout, "the body did not come"), http.StatusRequestTimeout}

@@ -42,7 +42,7 @@ func TestBodyIsOfItsTypeAndNotTooLong(t *testing.T) {
 	}
 }
 
-func TestBodyThatDoesNotComeIs408(t *testing.T) {
+func TestBodyThatDoesNotComeIs408AndOneThatIsBrokenIs400(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 100*time.Millisecond)
 		defer cancel()
@@ -77,6 +77,26 @@ func TestBodyThatDoesNotComeIs408(t *testing.T) {
 	for range 2 {
 		if answer, text := ask("1234"); answer.StatusCode != 200 || text != "1234 <nil>" || answer.Close {
 			t.Errorf("a body that comes: %s %s", answer.Status, text)
+		}
+	}
+	for _, c := range []struct{ body, want string }{
+		{"3\r\n123x", "malformed chunked encoding"},
+		{"x\r\n", "invalid byte in chunk length"},
+	} {
+		bad, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer bad.Close()
+		bad.SetDeadline(time.Now().Add(time.Minute))
+		fmt.Fprint(bad, "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", c.body+"\r\n")
+		answer, err := http.ReadResponse(bufio.NewReader(bad), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(answer.Body)
+		if answer.StatusCode != 400 || !strings.Contains(string(text), c.want) {
+			t.Errorf("%q: %s %s", c.body, answer.Status, text)
 		}
 	}
 	if answer, text := ask("12"); answer.StatusCode != 408 || !strings.Contains(text, `"reason":"timeout"`) || !answer.Close {
