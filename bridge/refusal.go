@@ -34,12 +34,24 @@ func Status(err error) int {
 // say.
 var retryAfter = map[topics.Code]float64{topics.Offline: 5, topics.Busy: 2, topics.Unavailable: 2, topics.RateLimited: 2}
 
+// whose is what the log says of a request. The path itself may hold a secret.
+func whose(r *http.Request) []any {
+	about := []any{"method", r.Method, "route", r.Pattern, "remote", r.RemoteAddr}
+	if room := r.PathValue("room"); topics.ValidName(room) {
+		about = append(about, "room", room)
+	}
+	if me := r.PathValue("me"); topics.ValidName(me) {
+		about = append(about, "peer", me)
+	}
+	return about
+}
+
 // Refuse tells the client what was wrong with its request, and the log what is wrong
 // with the server.
 func Refuse(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	e := *topics.AsError(err)
 	if e.Code == topics.Internal {
-		log.Error("a request failed", "method", r.Method, "error", err)
+		log.Error("a request failed", append(whose(r), "error", err)...)
 	}
 	status := Status(err)
 	if e.RetryAfter == 0 {

@@ -12,6 +12,25 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
+func TestTheLogSaysWhoseRequestFailed(t *testing.T) {
+	var log bytes.Buffer
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /rooms/{room}/peers/{me}/messages", func(w http.ResponseWriter, r *http.Request) {
+		Refuse(w, r, slog.New(slog.NewTextHandler(&log, nil)), errors.New("the disk is on fire"))
+	})
+	r := httptest.NewRequest("POST", "/rooms/garage/peers/alice/messages?token=hunter2", nil)
+	r.RemoteAddr = "192.0.2.7:1234"
+	mux.ServeHTTP(httptest.NewRecorder(), r)
+	for _, want := range []string{"remote=192.0.2.7:1234", `route="POST /rooms/{room}/peers/{me}/messages"`, "room=garage", "peer=alice", "the disk is on fire"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("there is no %s in %s", want, &log)
+		}
+	}
+	if strings.Contains(log.String(), "hunter2") {
+		t.Error("the log has the token")
+	}
+}
+
 func TestRefusalsTellTheClientWhatWasWrongAndTheLogWhatFailed(t *testing.T) {
 	asked := topics.Errorf(topics.RateLimited, "too many")
 	asked.RetryAfter = 1.2
