@@ -20,8 +20,9 @@
 // answered by [Refuse], the same at each door.
 //
 // A message is read once, by [topics.Read], and never encoded anew: bytes other than the
-// routing members leave as they came. [Pace] is the budget of a client's frames, for the doors. The package
-// imports the standard library and topics only.
+// routing members leave as they came. [Pace] is the budget of a client's frames, for the
+// doors, and [Budget] that of an account's requests. The package imports the standard
+// library, topics and topics/pace, and golang.org/x/time/rate for the latter budget.
 //
 // # Where the contract was silent
 //

@@ -600,7 +600,6 @@ func closed(t *testing.T, bus bridge.Connect) {
 	alice.nothing("something after it was closed", anything)
 }
 
-// crowd is for the race detector, and finds deadlocks.
 func names(t *testing.T, bus bridge.Connect) {
 	one, other := connect(t, bus, PeerOf("alice")).Conn(), connect(t, bus, PeerOf("alice")).Conn()
 	if one == "" || one == other {
@@ -608,6 +607,7 @@ func names(t *testing.T, bus bridge.Connect) {
 	}
 }
 
+// crowd is for the race detector, and finds deadlocks.
 func crowd(t *testing.T, bus bridge.Connect) {
 	var all sync.WaitGroup
 	for i := range 16 {
