@@ -7,15 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/beckon-rtc/beckon/bridge"
 )
 
 // waker calls a webhook when somebody waits for a device that is offline, so that a
 // gateway can wake it. It never holds up the room: what does not fit is logged, and
-// what comes to its turn when nobody waits any more.
+// what comes to its turn when nobody waits any more. Who calls a device again and
+// again wakes it once a second, and fills no log.
 type waker struct {
 	url     string
 	hold    time.Duration // how long somebody waits
@@ -24,7 +28,17 @@ type waker struct {
 	calls   chan caught
 	ending  context.CancelFunc
 	workers sync.WaitGroup
+	seldom  bridge.Seldom // lines in the log
+
+	mu     sync.Mutex // guards what follows
+	lately map[wakeCall]time.Time
 }
+
+// What one caller may cost the gateway.
+const (
+	wakeEvery = time.Second // a device is woken for it
+	mostWoken = 1000        // calls that are remembered; then those go that were a while ago
+)
 
 // postsAtOnce is how many calls of the webhook may be under way: each may take two
 // seconds, which others should not wait for.
@@ -56,7 +70,7 @@ func checkWakeURL(text string) error {
 func newWaker(url string, hold time.Duration, log *slog.Logger) *waker {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &waker{
-		url: url, hold: hold, log: log, ending: cancel, calls: make(chan caught, 256),
+		url: url, hold: hold, log: log, ending: cancel, calls: make(chan caught, 256), lately: make(map[wakeCall]time.Time),
 		client: &http.Client{
 			Timeout:       2 * time.Second,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -70,11 +84,36 @@ func newWaker(url string, hold time.Duration, log *slog.Logger) *waker {
 
 // wake is a broker.Config.Wake.
 func (w *waker) wake(room, peer, from, session string) {
-	select {
-	case w.calls <- caught{wakeCall{room, peer, from, session}, time.Now()}:
-	default:
-		w.log.Warn("wake webhook is too slow, a call is left out", "room", room, "peer", peer, "session", session)
+	now := time.Now()
+	if !w.due(wakeCall{Room: room, Peer: peer, For: from}, now) {
+		return
 	}
+	select {
+	case w.calls <- caught{wakeCall{room, peer, from, session}, now}:
+	default:
+		w.warn("wake webhook is too slow, a call is left out", "room", room, "peer", peer, "session", session)
+	}
+}
+
+// due reports whether the device was not woken for the same caller just now, in
+// another session.
+func (w *waker) due(call wakeCall, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if last, ok := w.lately[call]; ok && now.Sub(last) < wakeEvery {
+		return false
+	}
+	if len(w.lately) >= mostWoken {
+		maps.DeleteFunc(w.lately, func(_ wakeCall, last time.Time) bool { return now.Sub(last) >= wakeEvery })
+	}
+	if len(w.lately) < mostWoken {
+		w.lately[call] = now
+	}
+	return true
+}
+
+func (w *waker) warn(text string, about ...any) {
+	w.seldom.Log(w.log, slog.LevelWarn, text, about...)
 }
 
 func (w *waker) run(ctx context.Context) {
@@ -85,10 +124,10 @@ func (w *waker) run(ctx context.Context) {
 			return
 		case call := <-w.calls:
 			if waited := time.Since(call.at); waited > w.hold {
-				w.log.Warn("wake webhook is too slow, a call is left out: nobody waits any more", "room", call.Room, "peer", call.Peer,
+				w.warn("wake webhook is too slow, a call is left out: nobody waits any more", "room", call.Room, "peer", call.Peer,
 					"session", call.Session, "after", waited.Round(time.Millisecond))
 			} else if err := w.post(ctx, call.wakeCall); err != nil {
-				w.log.Warn("wake webhook failed", "room", call.Room, "peer", call.Peer, "session", call.Session, "error", err)
+				w.warn("wake webhook failed", "room", call.Room, "peer", call.Peer, "session", call.Session, "error", err)
 			}
 		}
 	}

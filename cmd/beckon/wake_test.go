@@ -127,13 +127,49 @@ func TestNobodyIsWokenForWhoDoesNotWaitAnyMore(t *testing.T) {
 			return silent(r)
 		})
 		for i := range calls {
-			w.wake("garage", "cam1", "alice", fmt.Sprintf("k%d", i))
+			w.wake("garage", fmt.Sprintf("cam%d", i), "alice", "k1")
 		}
 		time.Sleep(time.Minute) // fake time
 		synctest.Wait()
-		left := strings.Count(log.String(), "nobody waits any more")
-		if posted := int(posted.Load()); late.Load() != 0 || posted == 0 || left != calls-posted {
-			t.Errorf("%d posted, %d of them late, %d left out", posted, late.Load(), left)
+		if posted := int(posted.Load()); late.Load() != 0 || posted == 0 || posted == calls {
+			t.Errorf("%d posted, %d of them late", posted, late.Load())
+		}
+		for i := range 20 { // in another minute, of which the first line says how much there was
+			w.wake("garage", "cam1", "alice", fmt.Sprintf("k%d", i))
+			time.Sleep(30 * time.Second)
+		}
+		text := log.String()
+		if n := strings.Count(text, "\n"); n > 5+20 || !strings.Contains(text, "left_out=") {
+			t.Errorf("%d lines tell of %d calls that failed or were left out:\n%s", n, calls, text)
+		}
+	})
+}
+
+func TestWhoCallsADeviceAgainAndAgainWakesItOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWaker("http://gateway.example/", time.Minute, slog.New(slog.DiscardHandler))
+		defer w.close()
+		woken := make(map[string]int)
+		w.client.Transport = gateway(func(call wakeCall, r *http.Request) (*http.Response, error) {
+			w.mu.Lock()
+			woken[call.For+" "+call.Session]++
+			w.mu.Unlock()
+			return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: r}, nil
+		})
+		for i := range 100 { // ten a second
+			w.wake("garage", "cam1", "mallory", fmt.Sprintf("k%d", i))
+			time.Sleep(100 * time.Millisecond)
+		}
+		w.wake("garage", "cam1", "alice", "k1")
+		synctest.Wait()
+		if len(woken) != 10+1 || woken["alice k1"] != 1 {
+			t.Errorf("in ten seconds it was woken for %v", woken)
+		}
+		for i := range 3 * mostWoken {
+			w.due(wakeCall{Room: "garage", Peer: fmt.Sprint("cam", i), For: "mallory"}, time.Now())
+		}
+		if n := len(w.lately); n > mostWoken {
+			t.Errorf("%d calls are remembered", n)
 		}
 	})
 }
