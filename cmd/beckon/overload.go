@@ -34,6 +34,7 @@ type overload struct {
 const (
 	lookEvery    = 20 * time.Millisecond
 	lookAfter    = 16              // connections at most
+	looksLeast   = time.Second     // it looks again, however long that takes: the collector may have run
 	holdOn       = time.Second     // at least, so that the log is not filled by changes
 	enoughAgain  = 0.95            // of what is too much
 	mostMemory   = 0.80            // of GOMEMLIMIT: the collector would run all the time
@@ -72,7 +73,7 @@ func (o *overload) why() string {
 	}
 	reason, numbers, share := o.look()
 	took := time.Since(now)
-	o.next, o.asked = now.Add(max(lookEvery, 50*took)), 0
+	o.next, o.asked = now.Add(min(max(lookEvery, 50*took), looksLeast)), 0
 	if took > lookEvery/50 {
 		o.asked = math.MinInt // it costs too much to look more often
 	}
