@@ -17,21 +17,21 @@ import (
 
 // refusals tell the log who was not let in, at every door, so that it is seen who
 // guesses. A stranger can cause them without end, but not fill the disk: some lines
-// a minute are of one address, which say how many were left out since, and some of
-// all together.
+// a minute are of one address, and some of all together. What is left out, of
+// whatever address, is counted, and the next line says how many that were.
 type refusals struct {
 	log *slog.Logger
 	all *rate.Limiter // of lines
 
 	mu        sync.Mutex // guards what follows
 	byAddress map[netip.Prefix]*turnedAway
+	left      int // refusals without a line, since the last line
 }
 
 // turnedAway is what became of an address.
 type turnedAway struct {
 	until time.Time // of its minute
 	lines int       // in it
-	left  int       // refusals without a line, since the last line
 }
 
 const (
@@ -79,8 +79,8 @@ func claimed(c topics.Credentials) string {
 	return "invalid"
 }
 
-// take counts a refusal, and says whether there is a line for it, and how many of
-// that address had none since the last one.
+// take counts a refusal, and says whether there is a line for it, and how many had
+// none since the last one.
 func (r *refusals) take(from netip.Addr, now time.Time) (left int, line bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,11 +89,11 @@ func (r *refusals) take(from netip.Addr, now time.Time) (left int, line bool) {
 		one.until, one.lines = now.Add(time.Minute), 0
 	}
 	if one.lines >= linesOfAddress || !r.all.AllowN(now, 1) {
-		one.left++
+		r.left++
 		return 0, false
 	}
 	one.lines++
-	left, one.left = one.left, 0
+	left, r.left = r.left, 0
 	return left, true
 }
 
