@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -317,6 +318,32 @@ func TestReadyzSaysDrainingToNewConnectionsDuringTheDrain(t *testing.T) {
 			break
 		}
 	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// Revocations are taken to the end: a drain may last 25 s.
+func TestFilesAreReadAgainDuringTheDrain(t *testing.T) {
+	s := startSite(t)
+	socket, _, err := websocket.DefaultDialer.Dial(s.WS, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close() // it reads nothing, and so answers no close frame
+	if err := socket.WriteMessage(websocket.TextMessage, []byte(`{"type":"join","room":"garage","peer":"deaf"}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitLog(t, "msg=joined", "peer=deaf")
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop() }()
+	s.awaitLog(t, "msg=stopping")
+	select {
+	case s.Reload <- syscall.SIGHUP:
+	case err := <-stopped:
+		t.Fatal("it stopped without having taken SIGHUP: ", err)
+	}
+	s.awaitLog(t, "reloaded, as SIGHUP asks")
 	if err := <-stopped; err != nil {
 		t.Error(err)
 	}

@@ -84,7 +84,11 @@ func (s *serve) serve(ctx context.Context, stderr io.Writer, reload <-chan os.Si
 	if ready != nil {
 		ready(addrs)
 	}
-	h.live(ctx, reload)
+	life, end := context.WithCancel(context.Background())
+	defer end()
+	var living sync.WaitGroup
+	living.Go(func() { h.live(life, reload) })
+	<-ctx.Done()
 
 	h.draining.Store(true) // the listeners stay open, for /readyz to say so
 	most := s.Drain
@@ -95,6 +99,8 @@ func (s *serve) serve(ctx context.Context, stderr io.Writer, reload <-chan os.Si
 	limit, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	h.drain(limit)
+	end() // until here files are read again, and who is revoked goes
+	living.Wait()
 	closeAll(listeners)
 	err = h.close()
 	serving.Wait()
