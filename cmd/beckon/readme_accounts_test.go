@@ -18,7 +18,7 @@ func TestCommandsOfTheReadmeMakeAServerWithAccounts(t *testing.T) {
 	t.Parallel()
 	for _, needed := range []string{"sh", "openssl"} {
 		if _, err := exec.LookPath(needed); err != nil {
-			t.Skip(err)
+			missing(t, err.Error())
 		}
 	}
 	program, err := filepath.Abs(os.Args[0])

@@ -1,6 +1,22 @@
 package main
 
-import "testing"
+import (
+	"runtime"
+	"testing"
+)
+
+func TestFiguresOfTheHeapAreThere(t *testing.T) {
+	crowd := make([]byte, 16<<20)
+	runtime.GC()
+	before := heapNow()
+	if before.alive < 16<<20 || before.ever < before.alive {
+		t.Errorf("with 16 MiB alive: %+v", before)
+	}
+	runtime.KeepAlive(crowd)
+	if after := heapNow(); after.ever < before.ever {
+		t.Errorf("less was allocated, ever: %+v, then %+v", before, after)
+	}
+}
 
 func TestMemoryIsGivenBackOnceACrowdHasComeIn(t *testing.T) {
 	const mega = 1 << 20
