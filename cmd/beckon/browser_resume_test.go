@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/beckon-rtc/beckon/topics"
 )
 
 func TestBrowserWhoseConnectionIsCutMissesNothingAndNobodySeesItGo(t *testing.T) {
@@ -139,7 +141,12 @@ func TestNothingIsLostOrComesTwiceWhenTheConnectionIsCutAgainAndAgain(t *testing
 		for n := range each {
 			text := strconv.Itoa(round*each + n)
 			if n%2 == 0 {
-				if fate := bob.send("alice", `{"type":"msg","data":`+text+`}`); fate != 0 {
+				fate := bob.send("alice", `{"type":"msg","data":`+text+`}`)
+				if fate == int(topics.Busy) { // the browser was away for so long that no more can be held for it
+					tab.says(`said.at(-1)`, want[len(want)-1])
+					fate = bob.send("alice", `{"type":"msg","data":`+text+`}`)
+				}
+				if fate != 0 {
 					t.Errorf("message %s is refused with %d", text, fate)
 				}
 				want = append(want, text+" of bob")
