@@ -28,6 +28,15 @@
 // Outside the rooms 10,000 topics may have a retained message, of 64 MiB together, of
 // which one identity has half (retained.go).
 //
+// # What a presence costs
+//
+// A presence goes to every member of the room, as a message to all does, and counts
+// in the same budget (Config.Rate); to come, in one of joins (Config.Joins). So one
+// connection in a room of N has the server write N times its budget at most, by
+// presences no more than by messages. They are not coalesced, therefore: it would
+// bound nothing more, and a member would see a peer come whose going it was never
+// told. budget_test.go holds the ratio.
+//
 // # What is asked of mochi, and what is not
 //
 // mochi reads and answers CONNECT, SUBSCRIBE, UNSUBSCRIBE and what belongs to QoS
