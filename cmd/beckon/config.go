@@ -36,7 +36,7 @@ type serve struct {
 
 	Root         string        `help:"First level of every topic, or the first two." default:"rtc" env:"BECKON_ROOT"`
 	Grace        time.Duration `help:"How long a peer whose connection was lost may take to come back. 0: no time." default:"5s" env:"BECKON_GRACE"`
-	Resume       time.Duration `help:"How long a WebSocket client that says that it resumes may take to come back." default:"30s" env:"BECKON_RESUME"`
+	Resume       time.Duration `help:"How long a WebSocket client that says that it resumes may take to come back; --grace at least." default:"30s" env:"BECKON_RESUME"`
 	Hold         time.Duration `help:"How long messages wait for a device that is offline. 0: no time." default:"20s" env:"BECKON_HOLD"`
 	WakeURL      string        `name:"wake-url" help:"Webhook that is told that somebody waits for a device that is offline, so that a gateway can wake it." env:"BECKON_WAKE_URL" placeholder:"URL"`
 	KeepAliveMin time.Duration `name:"keep-alive-min" help:"Shortest keep-alive of an MQTT client, in whole seconds; one that asks for less gets this." default:"10s" env:"BECKON_KEEP_ALIVE_MIN"`
