@@ -247,6 +247,7 @@ func (h *house) live(ctx context.Context, reload <-chan os.Signal) {
 	defer looking.Wait()
 	looking.Go(func() { h.broker.WatchClock(ctx) })
 	looking.Go(func() { new(tidy).run(ctx) })
+	looking.Go(func() { h.overload.run(ctx) })
 	looking.Go(func() { h.tls.run(ctx) })
 	if h.accounts != nil {
 		looking.Go(func() { h.accounts.run(ctx) })

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math"
@@ -21,6 +22,7 @@ type overload struct {
 	log        *slog.Logger
 	queued     atomic.Int64 // bytes that wait to be written, counted by the doors
 	mostQueued int64
+	dirty      chan struct{} // asks run for the collector
 
 	mu      sync.Mutex // guards what follows
 	next    time.Time  // when to look again
@@ -34,7 +36,7 @@ type overload struct {
 const (
 	lookEvery    = 20 * time.Millisecond
 	lookAfter    = 16              // connections at most
-	looksLeast   = time.Second     // it looks again, however long that takes: the collector may have run
+	looksLeast   = time.Second     // it looks again, however long that takes
 	holdOn       = time.Second     // at least, so that the log is not filled by changes
 	enoughAgain  = 0.95            // of what is too much
 	mostMemory   = 0.80            // of GOMEMLIMIT: the collector would run all the time
@@ -44,11 +46,24 @@ const (
 )
 
 func newOverload(log *slog.Logger, mostQueued int64) *overload {
-	o := &overload{log: log, mostQueued: mostQueued}
+	o := &overload{log: log, mostQueued: mostQueued, dirty: make(chan struct{}, 1)}
 	if limit := debug.SetMemoryLimit(-1); mostQueued > 0 && limit != math.MaxInt64 {
 		o.mostQueued = min(mostQueued, limit/queuesShare)
 	}
 	return o
+}
+
+// run has the collector look when there is too little memory, until ctx is done. That
+// takes a fraction of a second, for which nobody who comes should wait.
+func (o *overload) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-o.dirty:
+			runtime.GC()
+		}
+	}
 }
 
 // admit is what a client is told, nil if it may come.
@@ -113,14 +128,16 @@ func (o *overload) look() (reason, numbers string, share float64) {
 
 // memory is what the garbage collector can not free, in bytes: what it found alive
 // last, and what is not its own. When it has not run for a while, and there seems to
-// be little left, it runs.
+// be little left, it is asked to.
 func (o *overload) memory() int64 {
 	used, cycles := memoryInUse()
 	now := time.Now()
 	if o.reason != "" && cycles == o.cycles && now.Sub(o.cleaned) >= cleanEvery {
-		runtime.GC()
 		o.cleaned = now
-		used, cycles = memoryInUse()
+		select {
+		case o.dirty <- struct{}{}:
+		default: // it has been asked to
+		}
 	}
 	o.cycles = cycles
 	return used

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -260,4 +262,31 @@ func TestServerWhoseQueuesAreFullRefusesAndRecovers(t *testing.T) {
 		s.recovers(t)
 		talker = s.caller(t, jsonWS, "talker"+name, "yard")
 	}
+}
+
+func TestWhoComesWithLittleMemoryLeftDoesNotWaitForTheCollector(t *testing.T) {
+	o := newOverload(slog.New(slog.DiscardHandler), 0)
+	o.reason = "too little memory"
+	for range 100 { // a collection by itself, in between, is as good
+		_, o.cycles = memoryInUse()
+		if o.memory(); len(o.dirty) == 1 {
+			break
+		}
+	}
+	if len(o.dirty) != 1 {
+		t.Fatal("the collector was not asked to run, or had run by then")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ran := make(chan struct{})
+	go func() {
+		defer close(ran)
+		o.run(ctx)
+	}()
+	eventually(t, "a collection", func() bool {
+		_, cycles := memoryInUse()
+		return cycles > o.cycles
+	})
+	cancel()
+	<-ran
 }
