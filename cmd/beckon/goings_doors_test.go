@@ -292,21 +292,29 @@ func settledGoroutines() int {
 	return slices.Min(seen)
 }
 
-// A load balancer asks over a connection of its own, and must hear 503 rather
-// than be refused, while clients are being told.
-func TestReadyzSaysDrainingToNewConnectionsDuringTheDrain(t *testing.T) {
-	s := startSite(t)
+// drains has the server stop while a client is there that reads nothing, and so
+// answers no close frame: it drains as long as it may.
+func (s *site) drains(t *testing.T) (stopped <-chan error) {
+	t.Helper()
 	socket, _, err := websocket.DefaultDialer.Dial(s.WS, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close() // it reads nothing, and so answers no close frame
+	t.Cleanup(func() { socket.Close() })
 	if err := socket.WriteMessage(websocket.TextMessage, []byte(`{"type":"join","room":"garage","peer":"deaf"}`)); err != nil {
 		t.Fatal(err)
 	}
 	s.awaitLog(t, "msg=joined", "peer=deaf")
-	stopped := make(chan error, 1)
-	go func() { stopped <- s.Stop() }()
+	end := make(chan error, 1)
+	go func() { end <- s.Stop() }()
+	return end
+}
+
+// A load balancer asks over a connection of its own, and must hear 503 rather
+// than be refused, while clients are being told.
+func TestReadyzSaysDrainingToNewConnectionsDuringTheDrain(t *testing.T) {
+	s := startSite(t)
+	stopped := s.drains(t)
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
 		answer, err := client.Get(s.URL + "/readyz")
@@ -326,17 +334,7 @@ func TestReadyzSaysDrainingToNewConnectionsDuringTheDrain(t *testing.T) {
 // Revocations are taken to the end: a drain may last 25 s.
 func TestFilesAreReadAgainDuringTheDrain(t *testing.T) {
 	s := startSite(t)
-	socket, _, err := websocket.DefaultDialer.Dial(s.WS, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close() // it reads nothing, and so answers no close frame
-	if err := socket.WriteMessage(websocket.TextMessage, []byte(`{"type":"join","room":"garage","peer":"deaf"}`)); err != nil {
-		t.Fatal(err)
-	}
-	s.awaitLog(t, "msg=joined", "peer=deaf")
-	stopped := make(chan error, 1)
-	go func() { stopped <- s.Stop() }()
+	stopped := s.drains(t)
 	s.awaitLog(t, "msg=stopping")
 	select {
 	case s.Reload <- syscall.SIGHUP:
