@@ -1,5 +1,5 @@
 // Package bridge is what all doors but MQTT share: a client's [Session] on the
-// [Bus], spoken in the JSON frames of PROTOCOL.md section 5. A door brings the
+// [Bus], spoken in the JSON frames that asyncapi.yaml describes. A door brings the
 // frames in ([Session.Receive]) and takes those that go out ([Client.Out]);
 // sockets, queues, pings and close codes are the door's. Who may do what, what
 // a valid message is and who is there is the bus's: a session reads routing

@@ -110,7 +110,7 @@ func TestTheLongestTopicOfTheLongestRootFitsTheLimitOfTheGuard(t *testing.T) {
 	name := strings.Repeat("n", MaxName)
 	root := Root(strings.Repeat("a", 55))
 	if n := len(root.Topic(Address{name, Direct, name, name})); n != 256 {
-		t.Errorf("the longest topic has %d bytes, not 256 (THREATS.md, 21)", n)
+		t.Errorf("the longest topic has %d bytes, not 256 (row 21 of package threat)", n)
 	}
 }
 

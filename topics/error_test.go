@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// fatesOfTheContract is the table of PROTOCOL.md, section 4, with the reason
+// fatesOfTheContract are the codes of the contract, with the reason
 // codes of the paragraph above it (0x80 where it names none).
 var fatesOfTheContract = []struct {
 	code   Code
@@ -57,12 +57,12 @@ func TestWhatIsTemporaryIsAnsweredAsSomethingToTryAgain(t *testing.T) {
 		}
 	}
 	for code, want := range map[Code]int{NotFound: 404, Offline: 409, Timeout: 504, BadRequest: 400, TooLarge: 413, RateLimited: 429, Unavailable: 503, Unauthorized: 401, Forbidden: 403} {
-		if code.HTTP() != want { // PROTOCOL.md, section 6
+		if code.HTTP() != want {
 			t.Errorf("%d is HTTP %d, not %d", code, code.HTTP(), want)
 		}
 	}
 	for code, want := range map[Code]int{BadRequest: 4501, Unauthorized: 4510, Replaced: 4511, RateLimited: 4029, Unavailable: 4001} {
-		if code.Close() != want { // PROTOCOL.md, section 5
+		if code.Close() != want {
 			t.Errorf("%d closes with %d, not %d", code, code.Close(), want)
 		}
 	}

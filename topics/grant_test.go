@@ -12,7 +12,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
-// rights is the table of PROTOCOL.md, section 2, with me for oneself and d for
+// rights is what the contract lets each role do, with me for oneself and d for
 // the peer whom a viewer watches.
 var rights = map[string]struct{ publish, subscribe []string }{
 	"peer":     {[]string{"to/+/me", "all/me", "peers/me"}, []string{"to/me/+", "all/+", "peers/+"}},

@@ -9,7 +9,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
-// plain is the rule of PROTOCOL.md, section 1, as it is written there.
+// plain is the rule of the contract in its own words, a regular expression.
 var plain = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 // oddNames are no names, one reason per line.

@@ -7,7 +7,7 @@
 //	POST /api/v1/rooms/{room}/peers/{me}/messages    said by me, while it is open
 //
 // A stream is server-sent events (WHATWG HTML, 9.2): each event's data is a frame
-// of PROTOCOL.md section 5, from a [bridge.Session], which is where all that is
+// that asyncapi.yaml describes, from a [bridge.Session], which is where all that is
 // said comes from. The [Handler] owns its streams; a stream lives in the goroutine
 // of its request, which alone writes. What waits for it is in its queue.
 //

@@ -1,4 +1,4 @@
-// Package ws is the door for JSON over WebSocket (PROTOCOL.md section 5): it
+// Package ws is the door for JSON over WebSocket (frames: asyncapi.yaml): it
 // upgrades, reads frames into a [bridge.Session] and writes what comes out of
 // it. Rooms, routing and answers are the session's; who may do what is the
 // bus's. Sockets are gorilla/websocket's, without compression.

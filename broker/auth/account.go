@@ -212,7 +212,7 @@ func cut(s string) string {
 	return s
 }
 
-// What a topic filter may be (DESIGN.md, Limits).
+// What a topic filter may be.
 const (
 	maxTopic  = 256
 	maxLevels = 8

@@ -149,7 +149,7 @@ func withRawURIs(uris ...string) func(*x509.Certificate) {
 	}
 }
 
-// THREATS.md, row 28. To add a certificate, add a row: what the handshake and
+// Row 28 of package threat. To add a certificate, add a row: what the handshake and
 // then the login make of it, "" for who gets in as cam1.
 func TestClientCertificates(t *testing.T) {
 	threat.Row(t, 28, 0)

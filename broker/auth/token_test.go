@@ -121,7 +121,7 @@ func claiming(now time.Time, changes ...string) string {
 	return "{" + strings.Join(parts, ",") + "}"
 }
 
-// THREATS.md, row 8. To add a token, add a row: which keys are configured, the
+// Row 8 of package threat. To add a token, add a row: which keys are configured, the
 // token, and what the refusal must say ("" for one that is taken).
 func TestTokensAreTakenOrRefused(t *testing.T) {
 	threat.Row(t, 8, 0)

@@ -11,7 +11,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
-// THREATS.md, row 33. To add a mistake, add a row: the file, and what must be
+// Row 33 of package threat. To add a mistake, add a row: the file, and what must be
 // said of it, each with its line.
 func TestBrokenUsersFilesAreRefusedWithAllMistakes(t *testing.T) {
 	pw := "password: " + cheap(password)

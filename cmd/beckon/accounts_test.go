@@ -306,7 +306,7 @@ func TestPlainListenerForTheNetworkIsWarnedOf(t *testing.T) {
 	}
 }
 
-// TestBrokenAccountsDoNotStart is row 33 of THREATS.md, for who may come in.
+// TestBrokenAccountsDoNotStart is row 33 of package threat, for who may come in.
 func TestBrokenAccountsDoNotStart(t *testing.T) {
 	threat.Row(t, 33, 0)
 	hash := auth.HashPassword(camera1)

@@ -30,7 +30,7 @@ type trial struct {
 const (
 	chaosGrace = 2 * time.Second // of the servers
 	chaosRoom  = "garage"
-	across     = 5 * time.Second // within which a sender hears, across a fault (THREATS.md)
+	across     = 5 * time.Second // within which a sender hears, across a fault (package threat)
 )
 
 func startTrial(t *testing.T, args ...string) *trial {

@@ -58,7 +58,7 @@ func TestEmbeddedTURNServerIsAmongThem(t *testing.T) {
 	}
 }
 
-// TestBrokenICEServersDoNotStart is row 33 of THREATS.md, for ICE servers.
+// TestBrokenICEServersDoNotStart is row 33 of package threat, for ICE servers.
 func TestBrokenICEServersDoNotStart(t *testing.T) {
 	dev := func(args ...string) []string {
 		return append([]string{"serve", "--dev", "--listen=127.0.0.1:0"}, args...)

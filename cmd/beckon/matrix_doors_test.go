@@ -24,7 +24,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
-// This is row 3 of THREATS.md: each of principals tries each of verbs in each
+// This is row 3 of package threat: each of principals tries each of verbs in each
 // of matrixRooms at each of matrixDoors. To add one, add a line.
 
 // principal is who tries.
@@ -90,7 +90,7 @@ var verbs = []verb{
 	{"everything", "", "=#", "", 0},
 }
 
-// section2 is the table of PROTOCOL.md, section 2. Of an admin's "as anyone" the
+// section2 is the table of rights of the contract. Of an admin's "as anyone" the
 // presence is left out, which is bound to its connection (section 3).
 var section2 = map[string]struct{ publish, subscribe []string }{
 	"peer":     {[]string{"to/+/{me}", "all/{me}", "peers/{me}"}, []string{"to/{me}/+", "all/+", "peers/+"}},

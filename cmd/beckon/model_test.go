@@ -9,7 +9,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics"
 )
 
-// model is what PROTOCOL.md says of rooms, without locks, queues or packets. A
+// model is what package topics says of rooms, without locks, queues or packets. A
 // method is something that happens; it notes what everybody is to hear of it, in
 // the words of told and failure.
 type model struct {

@@ -22,7 +22,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
-// This is row 20 of THREATS.md: names that are none, in each place where a
+// This is row 20 of package threat: names that are none, in each place where a
 // client or an operator says one.
 
 var wrongNames = []string{

@@ -28,7 +28,7 @@ import (
 	"github.com/beckon-rtc/beckon/topics/threat"
 )
 
-// This is row 24 of THREATS.md: a server that is full of secrets, in whose log
+// This is row 24 of package threat: a server that is full of secrets, in whose log
 // and answers none is found. Each has marker in it, but for what is made of
 // them.
 

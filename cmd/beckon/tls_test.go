@@ -369,7 +369,7 @@ func TestACMEChallengeByHTTPIsForPort80AndPassesTLSOnly(t *testing.T) {
 	}
 }
 
-// TestBrokenTLSDoesNotStart is row 33 of THREATS.md, for TLS.
+// TestBrokenTLSDoesNotStart is row 33 of package threat, for TLS.
 func TestBrokenTLSDoesNotStart(t *testing.T) {
 	threat.Row(t, 33, 0)
 	cert, key := writeCertificate(t)

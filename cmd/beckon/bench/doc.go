@@ -43,7 +43,7 @@
 //
 // Peers are named like v-3fa85c-17: viewer 17 of this run. The MQTT client id is the
 // peer's name, so a server with --dev takes them as they come, and so does a broker
-// that lets anyone in. An identity has one name (PROTOCOL.md, section 2), so one
+// that lets anyone in. An identity has one name, so one
 // account or token is one peer to Beckon; the others would be refused.
 // --jwt-key signs a token for each peer, as "beckon token" would. --username and
 // --password are shown by all, which suits plain brokers.

@@ -112,7 +112,7 @@ func session(b []byte, call uint32) []byte {
 	return append(hex.AppendEncode(append(b, `"session":"`...), raw[:]), `",`...)
 }
 
-// readError reads an error of the server (PROTOCOL.md, section 4).
+// readError reads an error of the server.
 func readError(payload []byte) (code int, text string, ok bool) {
 	if !bytes.Contains(payload, []byte(`"error"`)) {
 		return 0, "", false

@@ -57,7 +57,7 @@ type frames struct {
 	mu sync.Mutex // guards writing
 }
 
-// jsonLink is the link by frames of JSON (PROTOCOL.md, section 5).
+// jsonLink is the link by frames of JSON.
 type jsonLink struct {
 	frames
 	texts *texts

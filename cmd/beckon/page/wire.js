@@ -12,7 +12,7 @@
  */
 
 /**
- * Why something did not work. `code` and `reason` are the server's (PROTOCOL.md, section 4), or come from here:
+ * Why something did not work. `code` and `reason` are the server's, or come from here:
  * `disconnected`, `no-route` (ICE found no way), `restarted` (the peer came back as a new process), `gone`.
  */
 export class BeckonError extends Error {
